@@ -1,0 +1,1 @@
+"""Small language models, from text to stories: corpus → tokens → model → training → text."""

@@ -1,0 +1,96 @@
+"""One section of params.yaml, typed and checked before a stage does anything."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
+
+PARAMS_FILE = Path("params.yaml")
+
+
+class UserError(Exception):
+    """Something the user can mend; its text is the one line they see."""
+
+
+class Section(BaseModel):
+    """A section of params.yaml. Subclasses name it, list its keys and live beside the code that reads them.
+
+    Types are strict (no text where a number belongs), unknown keys are refused, NaN and infinity too.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    section: ClassVar[str]
+
+    @classmethod
+    def load(cls, path: Path = PARAMS_FILE) -> Self:
+        """Read and check this section of the file. Raises UserError with a line for each wrong key."""
+        return cls.check(read_yaml(path).get(cls.section, {}), path)
+
+    @classmethod
+    def check(cls, values: Any, path: Path = PARAMS_FILE) -> Self:
+        """Turn plain values into the section. Raises UserError with a line for each wrong key."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            lines = [f"{path}: {_describe(cls, e)}" for e in error.errors()]
+            raise UserError("\n".join(lines)) from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read params.yaml as DVC does: with the same YAML 1.2 reader, to which 1e-3 is a number."""
+    try:
+        values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run from the folder that holds it") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 at byte {error.start}") from None
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise UserError(f"{where}: not valid YAML: {error.problem}".splitlines()[0]) from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: must be a mapping of sections, not {values!r}")
+    return values
+
+
+def run_stage(main: Callable[[], None]) -> None:
+    """Run a stage: what the user can mend ends in a line and status 1, an interrupt in status 130."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}".replace("\n", "\nerror: "), file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)  # never 0: DVC would record the half-done outputs
+
+
+def _describe(section: type[Section], error: Any) -> str:
+    """One line for one of pydantic's errors: the key, what is wrong with it, what is allowed."""
+    key = ".".join([section.section, *(str(part) for part in error["loc"] if not _is_tag(part))])
+    if error["type"] == "missing":
+        return f"{key}: missing"
+    if error["type"] == "extra_forbidden":
+        model = _model_at(section, error["loc"][:-1])
+        return f"{key}: unknown key; allowed: {', '.join(model.model_fields)}"
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if error["type"] == "value_error":  # our own checks name the values that matter
+        return f"{key}: {message}"
+    return f"{key}: {error['input']!r} {message}"
+
+
+def _is_tag(part: int | str) -> bool:
+    """Whether pydantic added this part of a location to name a member of a union, not a key."""
+    return isinstance(part, str) and ("[" in part or part in {"bool", "int", "float", "str", "none"})
+
+
+def _model_at(section: type[Section], loc: tuple[int | str, ...]) -> type[BaseModel]:
+    """The (nested) section that a location lies in."""
+    model: type[BaseModel] = section
+    for part in loc:
+        model = model.model_fields[str(part)].annotation  # type: ignore[assignment]
+    return model
