@@ -1,0 +1,142 @@
+"""The user's own text: .txt, .jsonl and .parquet files, and folders of .txt files."""
+
+import json
+import mmap
+from codecs import BOM_UTF8
+from collections.abc import Iterator
+from itertools import chain, islice
+from pathlib import Path
+
+from slm.corpus.documents import Document, is_validation, read_documents
+from slm.corpus.params import DataParams
+from slm.params import UserError
+
+SEPARATOR = b"<|endoftext|>"
+ALLOWED = ".txt, .jsonl, .parquet, or a folder of .txt files"
+
+
+def read_files(params: DataParams) -> Iterator[Document]:
+    """The documents of `data.files`, as many of each file as `max_documents` allows.
+
+    If the validation file is empty, some of the training file's documents are held out instead. Raises
+    UserError if a file is missing, is of another kind or is not what its name says.
+    """
+    train, validation = Path(params.files.train), Path(params.files.validation)
+    if _is_blank(train):
+        raise UserError(f"{train}: empty; put your text there, or name your own file in data.files.train")
+    texts = islice(_read(train), params.max_documents)
+    if _is_blank(validation):
+        yield from _hold_out(texts, params)
+    else:
+        yield from (Document("train", text) for text in texts)
+        yield from (Document("validation", text) for text in islice(_read(validation), params.max_documents))
+
+
+def _hold_out(texts: Iterator[str], params: DataParams) -> Iterator[Document]:
+    """Hold out whole documents, or the end of the only one."""
+    first = list(islice(texts, 2))
+    if len(first) == 1:
+        (text,) = first
+        cut = _place_to_cut(text, params.validation_fraction)
+        yield Document("train", text[:cut])
+        yield Document("validation", text[cut:])
+        return
+    for text in chain(first, texts):
+        held_out = is_validation(text, params.validation_fraction, params.seed)
+        yield Document("validation" if held_out else "train", text)
+
+
+def _place_to_cut(text: str, fraction: float) -> int:
+    """Where the last `fraction` of a text begins: at a line, if one begins near."""
+    size = max(1, round(len(text) * fraction))
+    cut = len(text) - size
+    before = text.rfind("\n", max(0, cut - size), cut) + 1
+    after = text.find("\n", cut) + 1
+    return before or (after if text[after:].strip() else 0) or cut
+
+
+def _is_blank(path: Path) -> bool:
+    """Whether a file is there but holds nothing (an editor may have left a newline in it)."""
+    return path.is_file() and path.stat().st_size < 16 and not path.read_bytes().strip()
+
+
+def _read(path: Path) -> Iterator[str]:
+    """The texts of a file or folder, one at a time."""
+    try:
+        if path.is_dir():
+            yield from _read_folder(path)
+        elif path.suffix == ".txt":
+            yield from _read_txt(path)
+        elif path.suffix == ".jsonl":
+            yield from _read_jsonl(path)
+        elif path.suffix == ".parquet":
+            yield from chain.from_iterable(read_documents(path))
+        else:
+            raise UserError(f"{path}: not a kind of file that can be read; allowed: {ALLOWED}")
+    except OSError as error:
+        raise UserError(f"{path}: could not be read: {error.strerror}") from None
+
+
+def _read_folder(folder: Path) -> Iterator[str]:
+    files = sorted(folder.glob("*.txt"))
+    if not files:
+        raise UserError(f"{folder}: no .txt files in this folder")
+    for file in files:
+        yield from _read_txt(file)
+
+
+def _read_txt(path: Path) -> Iterator[str]:
+    """The texts between separators, without the newlines around these, or else the whole file as it is."""
+    if not path.stat().st_size:  # which cannot be mapped
+        return
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        start = len(BOM_UTF8) if data[: len(BOM_UTF8)] == BOM_UTF8 else 0
+        end = data.find(SEPARATOR, start)
+        if end < 0:
+            yield _decode(data[start:], path, start)
+            return
+        # A file may begin or end with a separator: no document is meant there.
+        if leading := _decode(data[start:end], path, start).strip("\r\n"):
+            yield leading
+        while end >= 0:
+            start = end + len(SEPARATOR)
+            end = data.find(SEPARATOR, start)
+            text = _decode(data[start : end if end >= 0 else len(data)], path, start).strip("\r\n")
+            if text or end >= 0:
+                yield text
+
+
+def _read_jsonl(path: Path) -> Iterator[str]:
+    """The field `text` of the object on each line; blank lines are nothing."""
+    start = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            content = line.removeprefix(BOM_UTF8) if number == 1 else line
+            if content.strip():
+                yield _text_of(_decode(content, path, start + len(line) - len(content)), f"{path}:{number}")
+            start += len(line)
+
+
+def _text_of(line: str, where: str) -> str:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: not a JSON object")
+    text = value.get("text")
+    if not isinstance(text, str):
+        raise UserError(f"{where}: no field `text` with a string; its fields: {', '.join(value)}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{where}: the text has half a surrogate pair at character {error.start}") from None
+    return text
+
+
+def _decode(data: bytes, path: Path, start: int) -> str:
+    """Bytes of a file, from byte `start` on, as text."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 at byte {start + error.start}") from None

@@ -1,0 +1,72 @@
+"""A trained model on disk: `config.json` says how to build it, `model.safetensors` holds its weights."""
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import safetensors.torch
+import torch
+from pydantic import Field
+from safetensors import SafetensorError
+from torch import Tensor
+
+from slm.files import read_json, replacing, write_json
+from slm.model.gpt import GPT
+from slm.model.params import ModelParams
+from slm.params import Section, UserError
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+
+
+class Config(Section):
+    """What config.json holds."""
+
+    section: ClassVar[str] = "config"
+
+    architecture: Literal["gpt"]
+    vocab_size: Annotated[int, Field(ge=1)]
+    model: ModelParams
+
+
+def save_model(model: GPT, folder: Path) -> None:
+    """Write the model to `folder`: both files whole, or neither."""
+    config = Config(architecture="gpt", vocab_size=model.vocab_size, model=model.params)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with replacing(folder / WEIGHTS) as temporary:
+        temporary.write_bytes(safetensors.torch.save(weights))
+        write_json(folder / CONFIG, config.model_dump())  # if this fails, the weights stay out too
+
+
+def load_model(folder: Path, device: torch.device | str = "cpu") -> GPT:
+    """Read a model that `save_model` wrote, in evaluation mode.
+
+    Only JSON and safetensors are read: neither can hold code. Raises UserError if a file is missing, cut
+    short or not of the shapes that config.json promises.
+    """
+    config = Config.check(read_json(folder / CONFIG), folder / CONFIG)
+    weights = _read_weights(folder / WEIGHTS)
+    with torch.device("meta"):  # shapes only: the weights come from the file
+        model = GPT(config.model, config.vocab_size)
+    _check_shapes(weights, model.state_dict(), folder / WEIGHTS)
+    model.load_state_dict(weights, assign=True)
+    return model.to(device).eval()
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; `dvc repro` makes it") from None
+    except SafetensorError as error:
+        raise UserError(f"{path}: not a whole safetensors file: {error}") from None
+
+
+def _check_shapes(weights: dict[str, Tensor], expected: dict[str, Tensor], path: Path) -> None:
+    for name in sorted(weights.keys() | expected.keys()):
+        found, wanted = (_describe(tensors.get(name)) for tensors in (weights, expected))
+        if found != wanted:
+            raise UserError(f"{path}: {name}: {found} found, {wanted} expected by {CONFIG}")
+
+
+def _describe(tensor: Tensor | None) -> str:
+    return "nothing" if tensor is None else f"{tensor.dtype} of shape {tuple(tensor.shape)}"

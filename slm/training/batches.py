@@ -1,0 +1,78 @@
+"""Batches of token windows, in an order that the seed and the step alone decide.
+
+The tokens are seen as a ring. Each epoch cuts it at a random place and lays windows of `block_size` targets
+around it; the input of a target is the token before it. So each token is a target exactly once an epoch, with
+other neighbours in its window each time. The last window may overlap the first: what the first has
+already predicted is IGNORED there. Windows come in a random order, and a batch may straddle two epochs.
+
+Nothing here has a state: batch 1000 is the same whether or not 0 to 999 were asked for.
+
+Shapes: B windows, T = block_size tokens in each.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from slm.model.gpt import IGNORED
+
+
+def training_batch(
+    tokens: np.ndarray, block_size: int, batch_size: int, seed: int, step: int
+) -> tuple[Tensor, Tensor]:
+    """Inputs and targets (B, T) of one step (counted from 0), both int64."""
+    n_windows = windows_in(tokens, block_size)
+    epochs, within = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size), n_windows)
+    starts = np.empty(batch_size, dtype=np.int64)
+    offsets = np.empty(batch_size, dtype=np.int64)
+    for epoch in np.unique(epochs):  # mostly one, at times two
+        offset, order = _epoch(len(tokens), n_windows, seed, int(epoch))
+        rows = epochs == epoch
+        starts[rows] = order[within[rows]] * block_size
+        offsets[rows] = offset
+    return _gather(tokens, block_size, starts, offsets)
+
+
+def validation_windows(tokens: np.ndarray, block_size: int, n_tokens: int) -> np.ndarray:
+    """Indices of windows with about `n_tokens` targets, spread evenly over the split; 0 is all of them."""
+    n_windows = windows_in(tokens, block_size)
+    n_chosen = min(n_windows, -(-n_tokens // block_size)) or n_windows
+    return np.arange(n_chosen) * n_windows // n_chosen
+
+
+def validation_batch(tokens: np.ndarray, block_size: int, windows: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Inputs and targets (B, T) of the windows at these indices, of a ring that is cut at its first token."""
+    return _gather(tokens, block_size, windows * block_size, np.zeros_like(windows))
+
+
+def windows_in(tokens: np.ndarray, block_size: int) -> int:
+    """How many windows make an epoch."""
+    return -(-len(tokens) // block_size)
+
+
+def to_device(batch: tuple[Tensor, Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Copy a batch to the device; to a GPU without waiting for it."""
+    if device.type != "cuda":
+        return batch[0].to(device), batch[1].to(device)
+    inputs, targets = (part.pin_memory().to(device, non_blocking=True) for part in batch)
+    return inputs, targets
+
+
+@lru_cache(maxsize=2)
+def _epoch(n_tokens: int, n_windows: int, seed: int, epoch: int) -> tuple[int, np.ndarray]:
+    """Where this epoch cuts the ring, and the order of its windows."""
+    random = np.random.default_rng([seed, epoch])
+    return int(random.integers(n_tokens)), random.permutation(n_windows)
+
+
+def _gather(
+    tokens: np.ndarray, block_size: int, starts: np.ndarray, offsets: np.ndarray
+) -> tuple[Tensor, Tensor]:
+    """The windows whose first target lies `start` tokens after `offset` on the ring."""
+    positions = starts[:, None] + np.arange(-1, block_size)  # (B, T + 1): T targets and the token before them
+    found = torch.from_numpy(tokens[(offsets[:, None] + positions) % len(tokens)].astype(np.int64))
+    inputs, targets = found[:, :-1], found[:, 1:]
+    wrapped = torch.from_numpy(positions[:, 1:] >= len(tokens))  # once around: the first window has these
+    return inputs.contiguous(), targets.masked_fill(wrapped, IGNORED)

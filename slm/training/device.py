@@ -1,0 +1,85 @@
+"""What the model runs on: the device, the number of threads, the type of its matrix products.
+
+`SLM_DEVICE` chooses the device: `auto` (the default: a GPU if there is one), `cpu`, `cuda`, `cuda:1`, `mps`.
+`SLM_THREADS` is the number of CPU threads; as many as there are cores unless it is set.
+"""
+
+import importlib.util
+import os
+import re
+import shutil
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+
+from slm.params import UserError
+
+
+def setup_torch() -> torch.device:
+    """Set torch up as the environment says and return the device. Raises UserError for what is not there."""
+    _set_threads()
+    device = _device(os.environ.get("SLM_DEVICE", "auto"))
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.set_float32_matmul_precision("high")  # TF32 (10 bits of mantissa) in float32 matrix products
+    return device
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The type of matrix products; `auto` is the fastest that the device is good at.
+
+    Raises UserError for a type that the device cannot train in.
+    """
+    allowed = _dtypes(device)
+    if name == "auto":
+        name = allowed[0]
+    if name not in allowed:
+        choices = ", ".join(["auto", *allowed])
+        raise UserError(f"train.dtype: {name!r} is not allowed on {device}; allowed: {choices}")
+    return getattr(torch, name)
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:
+    """A context in which matrix products are computed in `dtype` (Micikevicius et al. 2018)."""
+    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
+
+
+def should_compile(choice: Literal["auto"] | bool, device: torch.device) -> bool:
+    """Whether to compile the model; `auto` does where it pays: on CUDA, if what compiling needs is there."""
+    if choice != "auto":
+        return choice
+    has_compiler = any(shutil.which(name) for name in ("cc", "gcc", "clang"))
+    return device.type == "cuda" and has_compiler and importlib.util.find_spec("triton") is not None
+
+
+def _device(name: str) -> torch.device:
+    n_cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    found = ["cuda"] * (n_cuda > 0) + [f"cuda:{i}" for i in range(n_cuda)]
+    found += ["mps"] * torch.backends.mps.is_available() + ["cpu"]  # the best first
+    if name == "auto":
+        name = found[0]
+    if name not in found:
+        choices = ", ".join(["auto", *found])
+        raise UserError(f"SLM_DEVICE: {name!r} is not allowed on this machine; allowed: {choices}")
+    return torch.device(name)
+
+
+def _set_threads() -> None:
+    threads = os.environ.get("SLM_THREADS")
+    if threads is None:
+        return
+    if not re.fullmatch(r"[1-9]\d{0,3}", threads):
+        raise UserError(f"SLM_THREADS: {threads!r} is not allowed; allowed: a whole number from 1 to 9999")
+    torch.set_num_threads(int(threads))
+
+
+def _dtypes(device: torch.device) -> list[str]:
+    """The types a device can train in, the best first."""
+    if device.type == "cpu":
+        return ["float32", "bfloat16"]
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return ["bfloat16", "float16", "float32"] if has_bfloat16 else ["float16", "float32"]
+    return ["float32"]

@@ -1,0 +1,144 @@
+"""The network, against a second implementation of GPT-2 from its formulas, in float64."""
+
+import math
+
+import pytest
+import torch
+
+from slm.model.gpt import GPT, IGNORED, cross_entropy, n_params
+from tests.tiny import model_params
+
+VOCAB = 11
+
+
+def scrambled(model: GPT) -> GPT:
+    """The model with every parameter random, so that none can go missing unnoticed."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+    return model
+
+
+def reference_logits(model: GPT, ids: list[int]) -> torch.Tensor:
+    """GPT-2 for one sequence, position by position and head by head."""
+    w = {name: tensor.double() for name, tensor in model.state_dict().items()}
+    size = model.params.n_embd // model.params.n_head
+
+    def linear(x, name):
+        return x @ w[f"{name}.weight"].T + w.get(f"{name}.bias", 0.0)
+
+    def norm(x, name):
+        mean = x.mean()
+        deviation = ((x - mean).square().mean() + 1e-5).sqrt()
+        return (x - mean) / deviation * w[f"{name}.weight"] + w.get(f"{name}.bias", 0.0)
+
+    def gelu(x):
+        return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+    xs = [w["token_embedding.weight"][i] + w["position_embedding.weight"][t] for t, i in enumerate(ids)]
+    for layer in range(model.params.n_layer):
+        block = f"blocks.{layer}"
+        qkv = [linear(norm(x, f"{block}.attention_norm"), f"{block}.attention.qkv") for x in xs]
+        queries, keys, values = zip(*(part.chunk(3) for part in qkv), strict=True)
+        for t in range(len(xs)):
+            heads = []
+            for head in range(model.params.n_head):
+                own = slice(head * size, (head + 1) * size)
+                scores = torch.stack([queries[t][own] @ keys[s][own] / math.sqrt(size) for s in range(t + 1)])
+                shares = scores.exp() / scores.exp().sum()
+                heads.append(sum(shares[s] * values[s][own] for s in range(t + 1)))
+            xs[t] = xs[t] + linear(torch.cat(heads), f"{block}.attention.out")
+        for t, x in enumerate(xs):
+            hidden = gelu(linear(norm(x, f"{block}.mlp_norm"), f"{block}.mlp.up"))
+            xs[t] = x + linear(hidden, f"{block}.mlp.down")
+    return torch.stack([norm(x, "final_norm") @ w["token_embedding.weight"].T for x in xs])
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_logits_are_those_of_the_formulas(bias):
+    model = scrambled(GPT(model_params(bias=bias), VOCAB)).double().eval()
+    ids = [[3, 1, 4, 1, 5, 9, 2, 6], [0, 10, 7, 7, 7, 2, 8, 1]]
+    expected = torch.stack([reference_logits(model, row) for row in ids])
+    torch.testing.assert_close(model(torch.tensor(ids)), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_a_later_token_changes_no_earlier_logits():
+    model = scrambled(GPT(model_params(), VOCAB)).eval()
+    ids = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]])
+    for position in range(1, 8):
+        changed = ids.clone()
+        changed[0, position] = 0
+        before, after = model(ids), model(changed)
+        assert torch.equal(before[:, :position], after[:, :position])
+        assert not torch.allclose(before[:, position], after[:, position])
+
+
+def test_last_gives_the_last_of_all_logits():
+    model = scrambled(GPT(model_params(), VOCAB)).eval()
+    ids = torch.tensor([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]])
+    for last in (1, 3, 5):
+        torch.testing.assert_close(model(ids, last=last), model(ids)[:, -last:])
+
+
+def test_more_tokens_than_block_size_are_refused():
+    with pytest.raises(ValueError, match="9 tokens are more than block_size, which is 8"):
+        GPT(model_params(), VOCAB)(torch.zeros(1, 9, dtype=torch.int64))
+
+
+def test_dropout_changes_training_but_not_evaluation():
+    torch.manual_seed(0)
+    model = scrambled(GPT(model_params(dropout=0.5), VOCAB))
+    ids = torch.tensor([[3, 1, 4, 1, 5]])
+    assert not torch.equal(model(ids), model(ids))
+    model.eval()
+    assert torch.equal(model(ids), model(ids))
+
+
+def test_a_new_model_is_as_unsure_as_it_can_be():
+    torch.manual_seed(0)
+    model = GPT(model_params(n_embd=48), vocab_size=1000)
+    ids = torch.randint(1000, (16, 9))
+    loss = cross_entropy(model(ids[:, :-1]), ids[:, 1:])
+    assert loss.item() == pytest.approx(math.log(1000), abs=0.05)
+
+
+def test_weights_start_as_gpt2_does():
+    torch.manual_seed(0)
+    model = GPT(model_params(n_layer=8, n_head=4, n_embd=64), vocab_size=500)
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            assert not parameter.any(), name
+        elif "norm" in name:
+            assert (parameter == 1).all(), name
+        else:
+            residual = name.endswith(("attention.out.weight", "mlp.down.weight"))
+            std = 0.02 / math.sqrt(2 * 8) if residual else 0.02
+            assert parameter.std().item() == pytest.approx(std, rel=0.1), name
+            assert parameter.mean().item() == pytest.approx(0, abs=std / 5), name
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_n_params_is_the_formula_with_the_head_counted_once(bias):
+    c, layers, block = 12, 2, 8
+    biases = (3 * c + c + 4 * c + c + 2 * c) * layers + c if bias else 0
+    expected = VOCAB * c + block * c + layers * (12 * c * c + 2 * c) + c + biases
+    assert n_params(GPT(model_params(bias=bias), VOCAB)) == expected
+
+
+def test_the_head_is_the_token_embedding():
+    model = GPT(model_params(), VOCAB)
+    ids = torch.tensor([[1, 2]])
+    before = model(ids)
+    with torch.no_grad():
+        model.token_embedding.weight[7] *= 2  # not among the inputs
+    torch.testing.assert_close(model(ids)[..., 7], 2 * before[..., 7])
+
+
+def test_ignored_targets_count_for_nothing():
+    logits = torch.randn(2, 3, VOCAB, generator=torch.Generator().manual_seed(0))
+    targets = torch.tensor([[1, IGNORED, 3], [IGNORED, 5, IGNORED]])
+    logs = logits.log_softmax(-1)
+    expected = -(logs[0, 0, 1] + logs[0, 2, 3] + logs[1, 1, 5])
+    torch.testing.assert_close(cross_entropy(logits, targets, reduction="sum"), expected)
+    torch.testing.assert_close(cross_entropy(logits, targets), expected / 3)

@@ -1,0 +1,44 @@
+"""Parameters small enough for a test; each test changes what it is about."""
+
+from typing import Any
+
+import pytest
+
+from slm.model.params import ModelParams
+from slm.params import Section, UserError
+from slm.training.params import TrainParams
+
+MODEL = {"n_layer": 2, "n_head": 3, "n_embd": 12, "block_size": 8, "dropout": 0.0, "bias": True}
+TRAIN = {
+    "seed": 1,
+    "batch_size": 4,
+    "grad_accum_steps": 1,
+    "max_steps": 20,
+    "learning_rate": 0.01,
+    "min_lr": 0.001,
+    "warmup_steps": 2,
+    "weight_decay": 0.1,
+    "beta1": 0.9,
+    "beta2": 0.99,
+    "grad_clip": 1.0,
+    "eval_interval": 5,
+    "eval_tokens": 0,
+    "patience": 0,
+    "dtype": "float32",
+    "compile": False,
+}
+
+
+def model_params(**changes: Any) -> ModelParams:
+    return ModelParams.check({**MODEL, **changes})
+
+
+def train_params(**changes: Any) -> TrainParams:
+    return TrainParams.check({**TRAIN, **changes})
+
+
+def complaint(section: type[Section], values: dict[str, Any]) -> str:
+    """What the user reads when params.yaml holds these values."""
+    with pytest.raises(UserError) as caught:
+        section.check(values)
+    return str(caught.value)
