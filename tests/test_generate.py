@@ -111,11 +111,11 @@ def test_a_text_ends_where_the_model_ends_it_and_the_others_go_on():
 
 def test_draws_have_the_frequencies_of_the_distribution():
     probs, n = [0.5, 0.25, 0.15, 0.1], 8000
-    (text,) = generate(
-        Fixed([*probs, 0.0]), [], sample_params(num_samples=1, max_new_tokens=n), end_of_text=4
-    )
-    assert len(text) == n
-    chi_square = sum((text.count(i) - n * p) ** 2 / (n * p) for i, p in enumerate(probs))
+    params = sample_params(num_samples=n // 4, max_new_tokens=4)
+    texts = generate(Fixed([*probs, 0.0]), [], params, end_of_text=4)
+    drawn = [token for text in texts for token in text]
+    assert len(drawn) == n
+    chi_square = sum((drawn.count(i) - n * p) ** 2 / (n * p) for i, p in enumerate(probs))
     assert chi_square < 16.3  # 99.9 % of samples of 3 degrees of freedom
 
 

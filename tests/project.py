@@ -1,0 +1,64 @@
+"""Copies of the project in temporary folders, to run the real pipeline in."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
+
+TINY = {
+    "data": {"max_documents": 300, "validation_fraction": 0.1},
+    "tokenizer": {"vocab_size": 300},
+    "model": {"n_layer": 1, "n_head": 2, "n_embd": 16, "block_size": 32},
+    "train": {"batch_size": 2, "max_steps": 6, "warmup_steps": 2, "eval_interval": 3, "eval_tokens": 200},
+    "evaluate": {"ngram_order": 3},
+    "sample": {"prompts": ["", "Once"], "num_samples": 2, "max_new_tokens": 20},
+}
+
+
+def clone(folder: Path, params: dict[str, dict] = TINY) -> Path:
+    """A git repository in `folder` with the project as it is now, not only as committed, and other params."""
+    listed = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    for name in filter(None, listed):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    change_params(folder, params)
+    git(folder, "init", "-q")
+    git(folder, "config", "user.name", "Test")
+    git(folder, "config", "user.email", "test@example.com")
+    commit(folder)
+    return folder
+
+
+def commit(folder: Path) -> None:
+    """Commit everything."""
+    git(folder, "add", "-A")
+    git(folder, "commit", "-q", "--allow-empty", "-m", "as it is")
+
+
+def change_params(folder: Path, changes: dict[str, dict]) -> None:
+    """Change keys of params.yaml."""
+    yaml, path = YAML(), folder / "params.yaml"
+    values = yaml.load(path.read_text(encoding="utf-8"))
+    for section, keys in changes.items():
+        values[section].update(keys)
+    with path.open("w", encoding="utf-8") as file:
+        yaml.dump(values, file)
+
+
+def run_stage(folder: Path, stage: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run one stage by hand."""
+    env = {**os.environ, **environment}
+    command = [sys.executable, "-m", f"stages.{stage}"]
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """What a git command prints."""
+    result = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
+    return result.stdout

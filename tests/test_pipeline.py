@@ -1,0 +1,139 @@
+"""The real pipeline, driven by DVC in a temporary clone."""
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dvc.cli import main as dvc
+from dvc.repo import Repo
+from ruamel.yaml import YAML
+
+from tests.imports import imported_files
+from tests.project import ROOT, change_params, clone, commit
+
+STAGES = ["download", "tokenize", "train", "evaluate", "sample", "plot"]
+
+
+@pytest.fixture(scope="module")
+def clone_once(tmp_path_factory):
+    """A clone whose pipeline ran once."""
+    folder = clone(tmp_path_factory.mktemp("clone"))
+    with pytest.MonkeyPatch.context() as patch:
+        enter(folder, patch)
+        assert reproduced() == STAGES
+    commit(folder)
+    return folder
+
+
+@pytest.fixture
+def project(clone_once, monkeypatch):
+    """The clone that ran, as the current folder; params.yaml is put back afterwards."""
+    enter(clone_once, monkeypatch)
+    params = Path("params.yaml").read_text()
+    yield clone_once
+    Path("params.yaml").write_text(params)
+
+
+def enter(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    monkeypatch.setenv("SLM_PROGRESS", "off")
+
+
+def reproduced() -> list[str]:
+    """Names of the stages that `dvc repro` runs, in order."""
+    with Repo() as repo:
+        return [stage.name for stage in repo.reproduce()]
+
+
+def running(output: str) -> list[str]:
+    """Names of the stages that DVC says it runs."""
+    return re.findall(r"Running stage '(\w+)'", output)
+
+
+def test_every_declared_output_is_there(project):
+    stages = YAML(typ="safe").load((project / "dvc.yaml").read_text())["stages"]
+    assert list(stages) == STAGES
+    for stage in stages.values():
+        for entry in [*stage.get("outs", []), *stage.get("metrics", []), *stage.get("plots", [])]:
+            path = project / (entry if isinstance(entry, str) else next(iter(entry)))
+            assert path.exists(), path
+
+
+def test_evaluation_counts_every_token_of_the_validation_bin(project):
+    result = json.loads(Path("reports/eval.json").read_text())
+    tokens = np.fromfile("data/tokens/validation.bin", dtype="<u2")
+    assert result["tokens"] == len(tokens)
+    assert np.exp(result["val_loss"]) == pytest.approx(result["perplexity"])
+    assert 0 < result["entropy_bits_per_byte"] < result["bits_per_byte"]
+
+
+def test_samples_hold_each_prompt_as_often_as_asked(project):
+    page = Path("reports/samples.md").read_text()
+    assert page.count("> **Once**") == 2
+    assert page.count("### ") == 4
+
+
+def test_repro_with_nothing_changed_runs_nothing(project):
+    assert reproduced() == []
+
+
+def test_a_sampling_param_runs_sample_alone(project, capfd):
+    assert dvc(["exp", "run", "-S", "sample.temperature=0.5"]) == 0
+    assert running(capfd.readouterr().out) == ["sample"]
+    assert "temperature 0.5" in Path("reports/samples.md").read_text()
+
+
+def test_an_evaluation_param_does_not_retrain(project, capfd):
+    assert dvc(["exp", "run", "-S", "evaluate.ngram_order=2"]) == 0
+    assert running(capfd.readouterr().out) == ["evaluate", "plot"]
+
+
+def test_a_number_in_scientific_notation_arrives_as_a_number_and_both_curves_can_be_compared(project, capfd):
+    experiment = ["exp", "run", "-n", "deeper", "-S", "model.n_layer=2", "-S", "train.learning_rate=1e-3"]
+    assert dvc(experiment) == 0
+    assert running(capfd.readouterr().out) == ["train", "evaluate", "sample", "plot"]
+    assert Path("reports/train.csv").read_text().splitlines()[2].split(",")[3] == "0.001"  # after the warm-up
+    assert json.loads(Path("models/config.json").read_text())["model"]["n_layer"] == 2
+
+    assert dvc(["plots", "diff", "HEAD", "deeper", "--json"]) == 0
+    plots = json.loads(capfd.readouterr().out)
+    data = [plot["anchor_definitions"]["<DVC_METRIC_DATA>"] for plot in plots["data"]["loss"]]
+    points = [point for text in data for point in json.loads(text)]
+    curves = {(p["rev"], p["filename"]) for p in points}
+    assert curves == {(rev, f"reports/{name}.csv") for rev in ("HEAD", "deeper") for name in ("train", "val")}
+
+
+def test_a_wrong_param_is_one_line_and_leaves_everything_as_it_was(project, capfd):
+    before = {path: path.read_bytes() for path in Path().glob("[dmr]*/**/*") if path.is_file()}
+    change_params(project, {"data": {"max_documents": -3}})
+    assert dvc(["repro"]) != 0
+    error = capfd.readouterr().err
+    assert "params.yaml: data.max_documents: -3 should be greater than or equal to 1" in error
+    assert "Traceback" not in error
+    assert before.keys() >= {path for path in Path().glob("[dmr]*/**/*") if path.is_file()}
+
+
+def test_a_changed_byte_in_the_users_text_runs_the_pipeline_again(tmp_path, monkeypatch):
+    text = "A cat sat.\n<|endoftext|>\nA dog ran.\n<|endoftext|>\n" * 20
+    folder = clone(tmp_path)
+    (folder / "mine.txt").write_text(text)
+    (folder / "held-out.txt").write_text(text)
+    files = {"train": "mine.txt", "validation": "held-out.txt"}
+    change_params(folder, {"data": {"source": "files", "files": files}})
+    enter(folder, monkeypatch)
+    with Repo() as repo:
+        assert [stage.name for stage in repo.reproduce("tokenize")] == ["download", "tokenize"]
+        assert repo.reproduce("tokenize") == []
+        (folder / "mine.txt").write_text(text.replace("cat", "bat"))
+        assert [stage.name for stage in repo.reproduce("tokenize")] == ["download", "tokenize"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_all_the_code_it_imports_and_on_no_other(stage):
+    deps = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"][stage]["deps"]
+    assert {dep for dep in deps if dep.endswith(".py")} == imported_files(ROOT / f"stages/{stage}.py", ROOT)

