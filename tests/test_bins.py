@@ -7,18 +7,18 @@ import pytest
 
 from slm.corpus.documents import Document, write_corpus
 from slm.params import UserError
-from slm.tokens.bins import open_bin, read_meta
-from slm.tokens.encoding import write_bins
+from slm.tokens import encoding
+from slm.tokens.bins import bin_dtype, open_bin, read_meta
+from slm.tokens.encoding import make_encoder, write_bins
 from slm.tokens.params import TokenizerParams
-from slm.tokens.tokenizer import END_OF_TEXT, decode, encode, load
+from slm.tokens.tokenizer import END_OF_TEXT, decode, encode, gpt2, load, tiktoken_encoding
+from tests.tiny import file_size_limit
 
 TRAIN = [
-    "Once upon a time.",
+    *["Once upon a time.", "\0\n\té 👩‍👧\u0301", "The end.\r\n", "<|endoftext", "|>", " " * 300 + "x"] * 50,
     f"a {END_OF_TEXT} b",
-    "\0\n\té 👩‍👧\u0301",
-    "The end.\r\n",
-    " " * 3000 + "x",
-] * 300
+    "a long text of many words " * 100,
+]
 VALIDATION = ["Another text.", END_OF_TEXT]
 
 
@@ -31,7 +31,9 @@ def make(folder, kind, vocab_size=300, train=TRAIN):
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "bpe"])
-def test_bins_hold_each_document_and_then_the_end_of_text(tmp_path, kind):
+@pytest.mark.parametrize("batch", [1, 1000, 1 << 20])
+def test_bins_hold_each_document_and_then_the_end_of_text(tmp_path, monkeypatch, kind, batch):
+    monkeypatch.setattr(encoding, "BATCH_CHARACTERS", batch)
     tokenizer = make(tmp_path, kind)
     end_of_text = tokenizer.token_to_id(END_OF_TEXT)
     meta = read_meta(tmp_path / "tokens")
@@ -47,6 +49,24 @@ def test_bins_hold_each_document_and_then_the_end_of_text(tmp_path, kind):
         counts = getattr(meta, split)
         assert (counts.tokens, counts.documents) == (len(tokens), len(texts))
         assert counts.bytes == sum(len(text.encode()) for text in texts)
+
+
+def test_a_run_of_spaces_too_long_for_tiktoken_is_encoded_all_the_same():
+    tokenizer, texts = gpt2(), ["before", "\n" * 2**20 + "x", "after"]
+    with pytest.raises(ValueError, match="Max stack size exceeded"):
+        tiktoken_encoding(tokenizer).encode_to_numpy(texts[1])
+    ids = make_encoder(tokenizer)(texts)
+    assert ids.tolist() == [i for text in texts for i in (*encode(tokenizer, text), 50256)]
+
+
+@pytest.mark.parametrize(
+    "text", ["a" * 2**20, "日本" * 2**18, "a b" * 2**20], ids=["word", "no spaces", "long"]
+)
+def test_a_document_longer_than_a_batch_is_encoded_as_one(tmp_path, text):
+    tokenizer = make(tmp_path, "gpt2", train=["before", text, "after"])
+    tokens = open_bin(tmp_path / "tokens", "train")
+    expected = [i for part in ("before", text, "after") for i in (*encode(tokenizer, part), 50256)]
+    assert np.array_equal(tokens, expected)
 
 
 def test_bpe_learns_from_the_training_split_alone(tmp_path):
@@ -95,6 +115,56 @@ def test_a_broken_corpus_leaves_no_tokens_at_all(tmp_path):
     with pytest.raises(UserError, match=r"validation\.parquet: not a whole Parquet file"):
         write_bins(corpus, tmp_path / "tokens", tmp_path / "models/tokenizer.json", params)
     assert [path for path in tmp_path.rglob("*") if path.is_file() and "whole" not in path.parts] == []
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "bpe"])
+def test_a_full_disk_leaves_no_tokens_at_all(tmp_path, kind):
+    make(tmp_path / "whole", kind)
+    params = TokenizerParams(kind=kind, vocab_size=300)
+    with file_size_limit(1000), pytest.raises(UserError, match=r"train\.bin: could not be written: "):
+        write_bins(tmp_path / "whole/corpus", tmp_path / "tokens", tmp_path / "models/tokenizer.json", params)
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and "whole" not in path.parts] == []
+
+
+@pytest.mark.parametrize("blocked", ["tokens/meta.json", "models/tokenizer.json", "tokens/validation.bin"])
+def test_a_place_that_cannot_be_written_is_named_and_no_temporary_file_stays(tmp_path, blocked):
+    (tmp_path / blocked).mkdir(parents=True)
+    with pytest.raises(UserError) as caught:
+        make(tmp_path, "bpe")
+    assert str(caught.value) == f"{tmp_path / blocked}: could not be written: Is a directory"
+    assert not (tmp_path / "tokens/train.bin").exists()
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "models").write_text("a file")
+    with pytest.raises(UserError, match=r"models/tokenizer\.json: could not be written: File exists$"):
+        make(tmp_path, "bpe")
+    assert list((tmp_path / "tokens").iterdir()) == []
+
+
+@pytest.mark.parametrize(("vocab_size", "dtype"), [(257, "<u2"), (65536, "<u2"), (65537, "<u4")])
+def test_ids_are_stored_in_the_smallest_type_that_holds_them(vocab_size, dtype):
+    assert bin_dtype(vocab_size) == np.dtype(dtype)
+    assert np.iinfo(bin_dtype(vocab_size)).max >= vocab_size - 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"dtype": "float32"}, "tokens.dtype: 'float32' should be 'uint16' or 'uint32'"),
+        ({"train": 3}, "tokens.train: 3 should be a valid dictionary or instance of SplitMeta"),
+        ({"vocab_size": "many"}, "tokens.vocab_size: 'many' should be a valid integer"),
+        ({"test": 1}, "tokens.test: unknown key; allowed: vocab_size, end_of_text, dtype, train, validation"),
+    ],
+)
+def test_meta_that_says_something_else_is_refused(tmp_path, changes, line):
+    make(tmp_path, "bpe")
+    path = tmp_path / "tokens/meta.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    with pytest.raises(UserError) as caught:
+        read_meta(tmp_path / "tokens")
+    assert str(caught.value) == f"{path}: {line}"
 
 
 def test_meta_is_plain_json(tmp_path):

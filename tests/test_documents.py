@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from slm.corpus import documents
 from slm.corpus.documents import Document, estimate_bytes, is_validation, read_documents, write_corpus
 from slm.params import UserError
+from tests.tiny import file_size_limit
 
 HELD_OUT = Document("validation", "held out")
 
@@ -42,6 +43,12 @@ def test_row_groups_stay_small_and_long_documents_whole(tmp_path, monkeypatch):
     texts = ["x" * 30, "y" * 60, "z" * 1000, "w" * 20, "v" * 20]
     write_corpus([*(Document("train", text) for text in texts), HELD_OUT], tmp_path, {})
     assert list(read_documents(tmp_path / "train.parquet")) == [texts[:2], texts[2:3], texts[3:]]
+
+
+def test_a_document_longer_than_a_row_group_comes_back_exactly(tmp_path):
+    text = "".join(map(chr, range(32))) + "\0é" * 2**21
+    write_corpus([Document("train", "before"), Document("train", text), HELD_OUT], tmp_path, {})
+    assert texts_of(tmp_path / "train.parquet") == ["before", text]
 
 
 def test_the_bytes_of_a_corpus_are_estimated_from_its_metadata(tmp_path):
@@ -100,6 +107,18 @@ def test_an_error_on_the_way_leaves_the_old_corpus_as_it_was(tmp_path):
     with pytest.raises(UserError, match=r"^the source broke$"):
         write_corpus(broken(), tmp_path, {})
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_full_disk_is_named_and_no_file_remains(tmp_path):
+    texts = np.random.default_rng(0).integers(2**62, size=(100, 10_000)).astype(str)
+    corpus = [*(Document("train", " ".join(text)) for text in texts), HELD_OUT]
+    for limit in (100, 1_000_000):  # bytes: none of the texts, or some row groups of them
+        with (
+            file_size_limit(limit),
+            pytest.raises(UserError, match=r"parquet: could not be written: .*too large"),
+        ):
+            write_corpus(corpus, tmp_path, {})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_document_too_large_for_parquet_is_refused(tmp_path, monkeypatch):

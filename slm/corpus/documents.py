@@ -108,8 +108,9 @@ class _Split:
     def __enter__(self) -> "_Split":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._flush()
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is None:  # else the file is dropped, and may be broken
+            self._flush()
         self._writer.close()
 
     def add(self, text: bytes, bits: float | None) -> None:

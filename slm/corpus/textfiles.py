@@ -74,7 +74,7 @@ def _read(path: Path) -> Iterator[str]:
         else:
             raise UserError(f"{path}: not a kind of file that can be read; allowed: {ALLOWED}")
     except OSError as error:
-        raise UserError(f"{path}: could not be read: {error.strerror}") from None
+        raise UserError(f"{error.filename or path}: could not be read: {error.strerror}") from None
 
 
 def _read_folder(folder: Path) -> Iterator[str]:

@@ -1,0 +1,61 @@
+"""Measure the story grammar: speed, size, entropy, vocabulary and duplicates, as one Markdown table.
+
+python benchmarks/corpus.py --stories 100000
+"""
+
+import argparse
+import math
+import re
+import sys
+import time
+from itertools import islice
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from slm.corpus.stories.generator import PLOTS, Story, stories
+
+SEED = 42
+N_FOR_WORDS = 2000
+
+
+def bits_per_byte(told: list[Story]) -> tuple[float, float]:
+    """Bits a byte and its standard error: of a ratio of means, by the delta method (Cochran, 1977, §2.11)."""
+    sizes = [len(story.text.encode()) for story in told]
+    n, size = len(told), sum(sizes)
+    ratio = sum(story.bits for story in told) / size
+    squares = sum((story.bits - ratio * y) ** 2 for story, y in zip(told, sizes, strict=True))
+    return ratio, math.sqrt(squares * n / (n - 1)) / size
+
+
+def measure(n: int) -> dict[str, str]:
+    """Tell n stories and return what to report: name → value."""
+    start = time.process_time()
+    told = list(islice(stories(SEED), n))
+    seconds = time.process_time() - start
+    ratio, error = bits_per_byte(told)
+    words = {word for story in told[:N_FOR_WORDS] for word in re.findall(r"[a-z]+", story.text.lower())}
+    return {
+        "stories a second (one core)": f"{n / seconds:,.0f}",
+        "bytes a story": f"{sum(len(story.text.encode()) for story in told) / n:.1f}",
+        "bits a byte": f"{ratio:.5f} ± {error:.5f}",
+        f"different words in {min(n, N_FOR_WORDS):,} stories": f"{len(words):,}",
+        "plots": f"{len(PLOTS)}",
+        f"duplicates in {n:,} stories": f"{n - len({story.text for story in told}):,}",
+    }
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description="Measure the story grammar.")
+    parser.add_argument("--stories", type=int, default=100_000, help="how many to tell, at least 2")
+    args = parser.parse_args()
+    if args.stories < 2:
+        parser.error("--stories: must be at least 2")
+    print("| measure | value |\n|---|---:|")
+    for name, value in measure(args.stories).items():
+        print(f"| {name} | {value} |")
+
+
+if __name__ == "__main__":
+    main()
