@@ -57,10 +57,10 @@ def test_losses_are_those_of_one_token_at_a_time(model, n, stride, context):
         )
 
 
-def test_by_default_windows_are_blocks_that_overlap_by_half(model):
+def test_by_default_windows_are_blocks_that_overlap_by_three_quarters(model):
     tokens = text(40)
     found = token_losses(model, tokens, END, stride=None, batch_size=4)
-    assert np.array_equal(found, token_losses(model, tokens, END, stride=4, batch_size=4, context=BLOCK))
+    assert np.array_equal(found, token_losses(model, tokens, END, stride=2, batch_size=4, context=BLOCK))
     assert not np.array_equal(found, token_losses(model, tokens, END, stride=8, batch_size=4))
 
 

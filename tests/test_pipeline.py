@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 from tests.imports import imported_files
-from tests.project import ROOT, change_params, clone, commit
+from tests.project import ROOT, change_params, clone, commit, git
 
 STAGES = ["download", "tokenize", "train", "evaluate", "sample", "plot"]
 
@@ -31,11 +32,12 @@ def clone_once(tmp_path_factory):
 
 @pytest.fixture
 def project(clone_once, monkeypatch):
-    """The clone that ran, as the current folder; params.yaml is put back afterwards."""
+    """The clone that ran, as the current folder; everything is put back afterwards."""
     enter(clone_once, monkeypatch)
-    params = Path("params.yaml").read_text()
     yield clone_once
-    Path("params.yaml").write_text(params)
+    git(clone_once, "checkout", "-q", ".")
+    with Repo() as repo:
+        repo.checkout(force=True)
 
 
 def enter(folder, monkeypatch):
@@ -50,9 +52,9 @@ def reproduced() -> list[str]:
         return [stage.name for stage in repo.reproduce()]
 
 
-def running(output: str) -> list[str]:
+def running(log: str) -> list[str]:
     """Names of the stages that DVC says it runs."""
-    return re.findall(r"Running stage '(\w+)'", output)
+    return re.findall(r"Running stage '(\w+)'", log)
 
 
 def test_every_declared_output_is_there(project):
@@ -82,30 +84,31 @@ def test_repro_with_nothing_changed_runs_nothing(project):
     assert reproduced() == []
 
 
-def test_a_sampling_param_runs_sample_alone(project, capfd):
+def test_a_sampling_param_runs_sample_alone(project, caplog):
     assert dvc(["exp", "run", "-S", "sample.temperature=0.5"]) == 0
-    assert running(capfd.readouterr().out) == ["sample"]
+    assert running(caplog.text) == ["sample"]
     assert "temperature 0.5" in Path("reports/samples.md").read_text()
 
 
-def test_an_evaluation_param_does_not_retrain(project, capfd):
+def test_an_evaluation_param_does_not_retrain(project, caplog):
     assert dvc(["exp", "run", "-S", "evaluate.ngram_order=2"]) == 0
-    assert running(capfd.readouterr().out) == ["evaluate", "plot"]
+    assert running(caplog.text) == ["evaluate", "plot"]
 
 
-def test_a_number_in_scientific_notation_arrives_as_a_number_and_both_curves_can_be_compared(project, capfd):
+def test_a_number_in_scientific_notation_arrives_as_a_number_and_both_curves_can_be_compared(project, caplog):
     experiment = ["exp", "run", "-n", "deeper", "-S", "model.n_layer=2", "-S", "train.learning_rate=1e-3"]
     assert dvc(experiment) == 0
-    assert running(capfd.readouterr().out) == ["train", "evaluate", "sample", "plot"]
-    assert Path("reports/train.csv").read_text().splitlines()[2].split(",")[3] == "0.001"  # after the warm-up
+    assert running(caplog.text) == ["train", "evaluate", "sample", "plot"]
+    rates = [line.split(",")[3] for line in Path("reports/train.csv").read_text().splitlines()]
+    assert rates[:4] == ["learning_rate", "0.000333333", "0.000666667", "0.001"]  # two steps of warm-up
     assert json.loads(Path("models/config.json").read_text())["model"]["n_layer"] == 2
 
-    assert dvc(["plots", "diff", "HEAD", "deeper", "--json"]) == 0
-    plots = json.loads(capfd.readouterr().out)
-    data = [plot["anchor_definitions"]["<DVC_METRIC_DATA>"] for plot in plots["data"]["loss"]]
-    points = [point for text in data for point in json.loads(text)]
-    curves = {(p["rev"], p["filename"]) for p in points}
-    assert curves == {(rev, f"reports/{name}.csv") for rev in ("HEAD", "deeper") for name in ("train", "val")}
+    command = [sys.executable, "-m", "dvc", "plots", "diff", "HEAD", "deeper", "--json"]
+    plots = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    points = plots["data"]["loss"][0]["content"]["data"]["values"]
+    curves = {(point["rev"], point["filename::field"]) for point in points}
+    columns = ("train.csv::train_loss", "val.csv::val_loss")
+    assert curves == {(rev, column) for rev in ("HEAD", "deeper") for column in columns}
 
 
 def test_a_wrong_param_is_one_line_and_leaves_everything_as_it_was(project, capfd):

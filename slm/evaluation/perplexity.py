@@ -25,12 +25,12 @@ def token_losses(
     """The negative log-likelihood in nats of every token: (N,) float32. The model's mode should be `eval`.
 
     A window of `context` tokens (at most and by default block_size) slides over the text by `stride` (by
-    default half of it), and only those tokens are predicted in it that are new to it. So each token is
+    default a quarter of it), and only those tokens are predicted in it that are new to it. So each token is
     predicted once, from more than context − stride tokens where there are so many. The first one follows
     `end_of_text`, the token that ends the text before it. Raises UserError if the stride exceeds the context.
     """
     context = context or model.params.block_size
-    stride = stride or max(1, context // 2)
+    stride = stride or max(1, context // 4)
     if stride > context:
         raise UserError(
             f"evaluate.stride: {stride} is not allowed; allowed: at most the context of {context}"
