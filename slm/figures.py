@@ -30,8 +30,7 @@ def plot_loss(reports: Path, path: Path) -> None:
     for key, name in (("ngram_bits_per_byte", _ngram_name(result)), ("entropy_bits_per_byte", "entropy")):
         if key in result:
             _level(axes, result[key] * nats_a_token, name)
-    low = min(*train["train_loss"], *validation["val_loss"])
-    axes.set_ylim(0 if low < 1 else None, max(validation["val_loss"][1:] + train["train_loss"][1:]) * 1.05)
+    axes.set_ylim(0, 1.2 * validation["val_loss"][1])  # the first fall is steep and the same for all
     _save(figure, path)
 
 
