@@ -36,8 +36,10 @@ class Section(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            lines = [f"{path}: {_describe(cls, e)}" for e in error.errors()]
-            raise UserError("\n".join(lines)) from None
+            lines: dict[str, str] = {}  # by key: of a union, each member complains
+            for key, complaint in (_describe(cls, e) for e in error.errors()):
+                lines[key] = f"{lines[key]} or {complaint[-1]}" if key in lines else " ".join(complaint)
+            raise UserError("\n".join(f"{path}: {key}: {line}" for key, line in lines.items())) from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -69,18 +71,18 @@ def run_stage(main: Callable[[], None]) -> None:
         sys.exit(130)  # never 0: DVC would record the half-done outputs
 
 
-def _describe(section: type[Section], error: Any) -> str:
-    """One line for one of pydantic's errors: the key, what is wrong with it, what is allowed."""
+def _describe(section: type[Section], error: Any) -> tuple[str, list[str]]:
+    """The key of one of pydantic's errors, and in words what is wrong with its value and what is allowed."""
     key = ".".join([section.section, *(str(part) for part in error["loc"] if not _is_tag(part))])
+    message = error["msg"]
     if error["type"] == "missing":
-        return f"{key}: missing"
+        return key, ["missing"]
     if error["type"] == "extra_forbidden":
         model = _model_at(section, error["loc"][:-1])
-        return f"{key}: unknown key; allowed: {', '.join(model.model_fields)}"
-    message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    if error["type"] == "value_error":  # our own checks name the values that matter
-        return f"{key}: {message}"
-    return f"{key}: {error['input']!r} {message}"
+        return key, [f"unknown key; allowed: {', '.join(model.model_fields)}"]
+    if error["type"] == "value_error":  # our own checks name the value
+        return key, [message.removeprefix("Value error, ")]
+    return key, [repr(error["input"]), message[message.index("should") :] if "should" in message else message]
 
 
 def _is_tag(part: int | str) -> bool:

@@ -32,6 +32,7 @@ def test_the_committed_params_pass(params):
         ("train", "learning_rate", "fast", "train.learning_rate: 'fast' should be a valid number"),
         ("train", "learning_rate", float("nan"), "train.learning_rate: nan should be"),
         ("train", "min_lr", 1.0, "train.min_lr: 1.0 is not allowed; allowed: at most learning_rate"),
+        ("train", "compile", "fast", "train.compile: 'fast' should be 'auto' or should be a valid boolean"),
         ("evaluate", "stride", 0, "evaluate.stride: 0 should be greater than or equal to 1"),
         ("sample", "top_k", 0, "sample.top_k: 0 should be greater than or equal to 1"),
         ("sample", "prompts", "Once", "sample.prompts: 'Once' should be a valid list"),
@@ -95,3 +96,7 @@ def test_the_check_needs_no_torch_and_prints_no_traceback(params):
     assert result.returncode == 1
     assert result.stdout == "False\n"
     assert result.stderr == f"error: {params}: model.n_head: 0 should be greater than or equal to 1\n"
+
+
+def test_the_quickstart_recipe_is_the_committed_params():
+    assert (ROOT / "recipes/quickstart.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
