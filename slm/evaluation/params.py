@@ -13,5 +13,5 @@ class EvaluateParams(Section):
     section: ClassVar[str] = "evaluate"
 
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)]  # windows in one forward pass
-    stride: Annotated[int, Field(ge=1)] | None  # tokens from one window to the next; null is a quarter of a block
+    stride: Annotated[int, Field(ge=1)] | None  # tokens between windows; null is a quarter of a block
     ngram_order: Annotated[int, Field(ge=0, le=20)]  # of the baseline; 0 is no baseline
