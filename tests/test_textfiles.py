@@ -14,7 +14,7 @@ from slm.corpus.textfiles import ALLOWED, read_files
 from slm.params import UserError
 from tests.tiny import complaint
 
-NO_NAME = "data.files.train: '' String should have at least 1 character"
+NO_NAME = "data.files.train: '' should have at least 1 character"
 UNKNOWN = "data.files.test: unknown key; allowed: train, validation"
 VALUES = {"source": "files", "max_documents": None, "validation_fraction": 0.2, "seed": 3}
 
