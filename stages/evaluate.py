@@ -10,10 +10,10 @@ from slm.tokens.bins import open_bin, read_meta
 
 def main() -> None:
     params = EvaluateParams.load()
+    from slm.device import setup_torch
     from slm.evaluation.baselines import compare
     from slm.evaluation.perplexity import summary, token_losses
     from slm.model.checkpoint import load_model
-    from slm.training.device import setup_torch
 
     tokens = Path("data/tokens")
     meta = read_meta(tokens)

@@ -9,10 +9,10 @@ from slm.text.params import SampleParams
 
 def main() -> None:
     params = SampleParams.load()
+    from slm.device import setup_torch
     from slm.model.checkpoint import load_model
     from slm.text.samples import samples_page
     from slm.tokens.tokenizer import load
-    from slm.training.device import setup_torch
 
     model = load_model(Path("models"), setup_torch())
     tokenizer = load(Path("models/tokenizer.json"))

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from slm.device import autocast, pick_dtype, setup_torch, should_compile
 from slm.params import UserError
-from slm.training.device import autocast, pick_dtype, setup_torch, should_compile
 
 CPU = torch.device("cpu")
 

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from slm.device import autocast, pick_dtype, setup_torch, should_compile
 from slm.model.gpt import GPT, IGNORED, cross_entropy
 from slm.model.params import ModelParams
 from slm.training.batches import to_device, validation_batch, validation_windows
-from slm.training.device import autocast, pick_dtype, setup_torch, should_compile
 from slm.training.optimizer import build_optimizer
 from slm.training.params import TrainParams
 
