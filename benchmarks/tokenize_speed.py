@@ -73,7 +73,7 @@ def theirs(parquet: Path, out: Path, encoding: tiktoken.Encoding) -> float:
 def write_repeated(text: Path, megabytes: float, folder: Path) -> dict[str, Any]:
     """Write a corpus of the file's documents, repeated, and give the counts of its training split."""
     files = DataFiles(train=str(text), validation=str(text))
-    params = DataParams(source="files", max_documents=None, validation_fraction=0.5, seed=0, files=files)
+    params = DataParams.load().model_copy(update={"max_documents": None, "files": files})
     documents = [document for document in read_files(params) if document.split == "train"]
     copies = max(1, round(megabytes * 1e6 / text.stat().st_size))
     validation = Document("validation", "a corpus has two splits")

@@ -39,10 +39,10 @@ class Progress:
     def __enter__(self) -> "Progress":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         self._bar.close()
         if self._lines and self.done:
-            self._print_line("done")
+            self._print_line("stopped" if error else "done", last=True)
 
     def advance(self, units: int, note: str = "") -> None:
         """Count `units` more; `note` (the loss, say) is shown beside the numbers."""
@@ -53,7 +53,7 @@ class Progress:
         if self._lines and time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
             self._print_line(note)
 
-    def _print_line(self, note: str) -> None:
+    def _print_line(self, note: str, last: bool = False) -> None:
         now = self._last_line = time.monotonic()
         rate = self.done / max(now - self._start, 1e-9)
         parts = [f"{self.what}: {self.done:,}"]
@@ -62,7 +62,7 @@ class Progress:
         else:
             parts[0] += f" {self.unit}"
         parts.append(f"{rate:,.0f} {self.unit}/s")
-        if self.total and self.done < self.total:
+        if self.total and self.done < self.total and not last:
             left = tqdm.format_interval((self.total - self.done) / rate) if rate else "?"
             parts.append(f"{left} left")
         else:

@@ -4,13 +4,14 @@ from pathlib import Path
 
 from slm.corpus.documents import write_corpus
 from slm.corpus.params import DataParams
-from slm.corpus.sources import documents, origin
+from slm.corpus.sources import open_source
 from slm.params import run_stage
 
 
 def main() -> None:
     params = DataParams.load()
-    write_corpus(documents(params), Path("data/corpus"), origin(params))
+    documents, origin = open_source(params)
+    write_corpus(documents, Path("data/corpus"), origin)
 
 
 if __name__ == "__main__":

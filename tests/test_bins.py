@@ -11,7 +11,7 @@ from slm.tokens import encoding
 from slm.tokens.bins import bin_dtype, open_bin, read_meta
 from slm.tokens.encoding import make_encoder, write_bins
 from slm.tokens.params import TokenizerParams
-from slm.tokens.tokenizer import END_OF_TEXT, decode, encode, gpt2, load, tiktoken_encoding
+from slm.tokens.tokenizer import END_OF_TEXT, decode, encode, gpt2, load, tiktoken_encoding, train_bpe
 from tests.tiny import file_size_limit
 
 TRAIN = [
@@ -141,6 +141,26 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     with pytest.raises(UserError, match=r"models/tokenizer\.json: could not be written: File exists$"):
         make(tmp_path, "bpe")
     assert list((tmp_path / "tokens").iterdir()) == []
+
+
+def test_a_tokenizer_is_trained_on_all_of_a_small_corpus(tmp_path, monkeypatch):
+    tokenizer = make(tmp_path, "bpe")
+    monkeypatch.setattr(encoding, "SAMPLE_BYTES", 10**12)
+    assert make(tmp_path / "again", "bpe").to_str() == tokenizer.to_str()
+    assert train_bpe(TRAIN, 300).to_str() == tokenizer.to_str()
+
+
+@pytest.mark.parametrize("n_documents", [1, 5000])
+def test_a_tokenizer_is_trained_on_a_seeded_sample_of_a_large_corpus(tmp_path, monkeypatch, n_documents):
+    monkeypatch.setattr(encoding, "SAMPLE_BYTES", 50_000)
+    monkeypatch.setattr(encoding, "PASSAGE_CHARACTERS", 1_000)
+    texts = [" ".join(f"w{i}-{n}" for i in range(100_000 // n_documents)) for n in range(n_documents)]
+    corpus = [*(Document("train", text) for text in texts), Document("validation", "x")]
+    write_corpus(corpus, tmp_path, {})
+    sample = list(encoding.sample_texts(tmp_path / "train.parquet"))
+    assert 30_000 < len("".join(sample)) < 70_000
+    assert all(len(passage) <= 1_000 and any(passage in text for text in texts) for passage in sample)
+    assert list(encoding.sample_texts(tmp_path / "train.parquet")) == sample
 
 
 @pytest.mark.parametrize(("vocab_size", "dtype"), [(257, "<u2"), (65536, "<u2"), (65537, "<u4")])

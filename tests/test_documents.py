@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slm.corpus import documents
-from slm.corpus.documents import Document, estimate_bytes, is_validation, read_documents, write_corpus
+from slm.corpus.documents import Document, estimate_bytes, read_documents, write_corpus
+from slm.corpus.splits import is_validation
 from slm.params import UserError
 from tests.tiny import file_size_limit
 
@@ -94,6 +95,11 @@ def test_an_empty_split_is_named_and_no_file_remains(tmp_path, split, message):
         write_corpus([Document(split, "a text")], tmp_path, {})
     assert str(caught.value) == message
     assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_but_empty_documents_is_said_so(tmp_path):
+    with pytest.raises(UserError, match=r"^no documents: all 2 that were found are empty$"):
+        write_corpus([Document("train", " \n"), Document("validation", "")], tmp_path, {})
 
 
 def test_an_error_on_the_way_leaves_the_old_corpus_as_it_was(tmp_path):

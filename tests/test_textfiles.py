@@ -8,15 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slm.corpus.documents import is_validation
 from slm.corpus.params import DataParams
+from slm.corpus.splits import is_validation
 from slm.corpus.textfiles import ALLOWED, read_files
 from slm.params import UserError
-from tests.tiny import complaint
+from tests.tiny import DATA, HUB, complaint, data_params
 
 NO_NAME = "data.files.train: '' should have at least 1 character"
+NO_DATASET = "data.hub.name: 'a/b/c' is not allowed; allowed: the name of a dataset, as OWNER/DATASET"
 UNKNOWN = "data.files.test: unknown key; allowed: train, validation"
-VALUES = {"source": "files", "max_documents": None, "validation_fraction": 0.2, "seed": 3}
+VALUES = {"source": "files", "max_documents": None, "validation_fraction": 0.2, "seed": 3}  # of these tests
 
 
 def split_texts(train, validation=None, **changes):
@@ -25,7 +26,7 @@ def split_texts(train, validation=None, **changes):
         validation = train.parent / "empty.txt"
         validation.touch()
     files = {"train": str(train), "validation": str(validation)}
-    found = list(read_files(DataParams.check({**VALUES, **changes, "files": files})))
+    found = list(read_files(data_params(**{**VALUES, **changes, "files": files})))
     return tuple([d.text for d in found if d.split == split] for split in ("train", "validation"))
 
 
@@ -87,10 +88,12 @@ def test_a_folder_is_read_in_the_order_of_names(tmp_path):
     assert train_texts(folder) == ["1", "2", "3"]
 
 
-def test_max_documents_limits_each_file(tmp_path):
+def test_each_file_has_a_limit_of_its_own(tmp_path):
     train = write(tmp_path / "a.txt", "1<|endoftext|>2<|endoftext|>3")
     validation = write(tmp_path / "b.txt", "4<|endoftext|>5<|endoftext|>6")
-    assert split_texts(train, validation, max_documents=2) == (["1", "2"], ["4", "5"])
+    assert split_texts(train, validation, max_documents=2) == (["1", "2"], ["4", "5", "6"])
+    limits = {"max_documents": 3, "max_validation_documents": 1}
+    assert split_texts(train, validation, **limits) == (["1", "2", "3"], ["4"])
 
 
 @pytest.mark.parametrize("placeholder", ["", "\n"])
@@ -173,7 +176,7 @@ def test_equal_documents_fall_into_the_same_split(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"source": "hub"}, "data.source: 'hub' should be 'embedded' or 'files'"),
+        ({"source": "web"}, "data.source: 'web' should be 'embedded', 'files' or 'hub'"),
         ({"max_documents": 0}, "data.max_documents: 0 should be greater than or equal to 1"),
         ({"validation_fraction": 1.0}, "data.validation_fraction: 1.0 should be less than 1"),
         ({"validation_fraction": 0.0}, "data.validation_fraction: 0.0 should be greater than 0"),
@@ -182,12 +185,14 @@ def test_equal_documents_fall_into_the_same_split(tmp_path):
         ({"seed": -1}, "data.seed: -1 should be greater than or equal to 0"),
         ({"seed": 2**63}, f"data.seed: {2**63} should be less than {2**63}"),
         ({"seed": None}, "data.seed: None should be a valid integer"),
-        ({"limit": 3}, "data.limit: unknown key; allowed: " + ", ".join([*VALUES, "files"])),
+        ({"limit": 3}, "data.limit: unknown key; allowed: " + ", ".join(DATA)),
         ({"files": "a"}, "data.files: 'a' should be a valid dictionary or instance of DataFiles"),
         ({"files": {"train": "", "validation": "b"}}, NO_NAME),
         ({"files": {"train": 1, "validation": "b"}}, "data.files.train: 1 should be a valid string"),
         ({"files": {"train": "a"}}, "data.files.validation: missing"),
         ({"files": {"train": "a", "validation": "b", "test": "c"}}, UNKNOWN),
+        ({"max_validation_documents": "a"}, "data.max_validation_documents: 'a' should be a valid integer"),
+        ({"hub": {**HUB, "name": "a/b/c"}}, NO_DATASET),
         (
             {"source": "embedded"},
             "data.max_documents: null is not allowed; allowed: a number, for source embedded never ends",
@@ -195,5 +200,5 @@ def test_equal_documents_fall_into_the_same_split(tmp_path):
     ],
 )  # fmt: skip
 def test_a_wrong_value_of_the_section_is_named(changes, line):
-    values = {**VALUES, "files": {"train": "a", "validation": "b"}}
-    assert complaint(DataParams, {**values, **changes}) == f"params.yaml: {line}"
+    found = complaint(DataParams, {**DATA, **VALUES, **changes})
+    assert found == f"params.yaml: {line}"

@@ -7,10 +7,28 @@ from typing import Any
 
 import pytest
 
+from slm.corpus.params import DataParams
 from slm.model.params import ModelParams
 from slm.params import Section, UserError
 from slm.training.params import TrainParams
 
+HUB = {
+    "name": "owner/stories",
+    "config": None,
+    "revision": "main",
+    "text": "text",
+    "train_split": "train",
+    "validation_split": "validation",
+}
+DATA = {
+    "source": "embedded",
+    "max_documents": 100,
+    "max_validation_documents": None,
+    "validation_fraction": 0.1,
+    "seed": 1,
+    "files": {"train": "train.txt", "validation": "validation.txt"},
+    "hub": HUB,
+}
 MODEL = {"n_layer": 2, "n_head": 3, "n_embd": 12, "block_size": 8, "dropout": 0.0, "bias": True}
 TRAIN = {
     "seed": 1,
@@ -30,6 +48,10 @@ TRAIN = {
     "dtype": "float32",
     "compile": False,
 }
+
+
+def data_params(**changes: Any) -> DataParams:
+    return DataParams.check({**DATA, **changes})
 
 
 def model_params(**changes: Any) -> ModelParams:

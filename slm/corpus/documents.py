@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -27,12 +26,6 @@ class Document(NamedTuple):
     bits: float | None = None
 
 
-def is_validation(text: str, fraction: float, seed: int) -> bool:
-    """Whether a text is held out: a hash decides, so that equal texts always fall into the same split."""
-    digest = blake2b(text.encode(), digest_size=8, key=seed.to_bytes(8, "little")).digest()
-    return int.from_bytes(digest, "little") / 2**64 < fraction
-
-
 def write_corpus(documents: Iterable[Document], folder: Path, origin: dict[str, Any]) -> dict[str, Any]:
     """Write `train.parquet`, `validation.parquet` and `summary.json` to the folder: all, or none of them.
 
@@ -49,6 +42,8 @@ def write_corpus(documents: Iterable[Document], folder: Path, origin: dict[str, 
                     n_empty += 1
                 else:
                     (train if split == "train" else validation).add(text.encode(), bits)
+        if not (train.n or validation.n):
+            raise UserError(f"no documents: all {n_empty} that were found are empty")
         if not train.n:
             raise UserError(
                 "no documents to train on: raise data.max_documents or lower data.validation_fraction"

@@ -1,12 +1,14 @@
 """The section `data` of params.yaml: where the documents come from and how many there are."""
 
+import re
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from slm.params import Section
 
-PathText = Annotated[str, Field(min_length=1)]
+Name = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=1)]
 
 
 class DataFiles(BaseModel):
@@ -14,8 +16,28 @@ class DataFiles(BaseModel):
 
     model_config = Section.model_config
 
-    train: PathText  # .txt, .jsonl or .parquet, or a folder of .txt files
-    validation: PathText  # the same; an empty file: a part of the training documents is held out
+    train: Name  # .txt, .jsonl or .parquet, or a folder of .txt files
+    validation: Name  # the same; an empty file: a part of the training documents is held out
+
+
+class DataHub(BaseModel):
+    """A dataset of the Hugging Face Hub, for source `hub`."""
+
+    model_config = Section.model_config
+
+    name: str  # OWNER/DATASET
+    config: Name | None  # a part of the dataset; null is its default
+    revision: Name  # branch, tag or commit; only a commit is the same text for ever
+    text: Name  # the column that holds the documents
+    train_split: Name
+    validation_split: Name | None  # null: a part of the training documents is held out
+
+    @field_validator("name")
+    @classmethod
+    def _can_be_one(cls, name: str) -> str:
+        if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name):
+            raise ValueError(f"{name!r} is not allowed; allowed: the name of a dataset, as OWNER/DATASET")
+        return name
 
 
 class DataParams(Section):
@@ -23,11 +45,13 @@ class DataParams(Section):
 
     section: ClassVar[str] = "data"
 
-    source: Literal["embedded", "files"]
-    max_documents: Annotated[int, Field(ge=1)] | None  # of all, or of each file; null is all
+    source: Literal["embedded", "files", "hub"]
+    max_documents: Count | None  # null is all
+    max_validation_documents: Count | None  # of a validation file or split; null is all
     validation_fraction: Annotated[float, Field(gt=0, lt=1)]
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     files: DataFiles
+    hub: DataHub
 
     @field_validator("max_documents")
     @classmethod

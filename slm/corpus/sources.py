@@ -4,21 +4,32 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from slm.corpus.documents import Document, is_validation
+from slm.corpus.documents import Document
 from slm.corpus.params import DataParams
+from slm.corpus.splits import is_validation
 from slm.corpus.stories.generator import stories
 from slm.corpus.textfiles import read_files
 from slm.progress import Progress
 
 
-def documents(params: DataParams) -> Iterator[Document]:
-    """The documents of both splits, one at a time, with progress."""
-    found = embedded(params) if params.source == "embedded" else read_files(params)
-    total = params.max_documents if params.source == "embedded" else None
-    with Progress("documents", total, "doc") as progress:
-        for document in found:
-            yield document
-            progress.advance(1)
+def open_source(params: DataParams) -> tuple[Iterator[Document], dict[str, Any]]:
+    """The documents of both splits, one at a time, with progress; and where they are from."""
+    if params.source == "embedded":
+        documents, total = embedded(params), params.max_documents
+        origin = {
+            "source": "embedded: stories of this project's grammar",
+            "seed": params.seed,
+            "licence": "MIT",
+        }
+    elif params.source == "files":
+        documents, total = read_files(params), None
+        files = {"train": params.files.train, "validation": params.files.validation}
+        origin = {"source": "files", "files": files, "licence": "as the owner of the files says"}
+    else:
+        from slm.corpus.hub import open_hub  # here alone: its client takes a second to load
+
+        documents, origin, total = open_hub(params)
+    return _with_progress(documents, total), origin
 
 
 def embedded(params: DataParams) -> Iterator[Document]:
@@ -28,13 +39,8 @@ def embedded(params: DataParams) -> Iterator[Document]:
         yield Document("validation" if held_out else "train", story.text, story.bits)
 
 
-def origin(params: DataParams) -> dict[str, Any]:
-    """Where the documents are from, for the summary."""
-    if params.source == "embedded":
-        return {
-            "source": "embedded: stories of this project's grammar",
-            "seed": params.seed,
-            "licence": "MIT",
-        }
-    files = {"train": params.files.train, "validation": params.files.validation}
-    return {"source": "files", "files": files, "licence": "as the owner of the files says"}
+def _with_progress(documents: Iterator[Document], total: int | None) -> Iterator[Document]:
+    with Progress("documents", total, "doc") as progress:
+        for document in documents:
+            yield document
+            progress.advance(1)

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
 
-from slm.corpus.documents import Document, is_validation, read_documents
+from slm.corpus.documents import Document, read_documents
 from slm.corpus.params import DataParams
+from slm.corpus.splits import hold_out
 from slm.params import UserError
 
 SEPARATOR = b"<|endoftext|>"
@@ -16,7 +17,7 @@ ALLOWED = ".txt, .jsonl, .parquet, or a folder of .txt files"
 
 
 def read_files(params: DataParams) -> Iterator[Document]:
-    """The documents of `data.files`, as many of each file as `max_documents` allows.
+    """The documents of `data.files`, as many of each as the params allow.
 
     If the validation file is empty, some of the training file's documents are held out instead. Raises
     UserError if a file is missing, is of another kind or is not what its name says.
@@ -26,33 +27,11 @@ def read_files(params: DataParams) -> Iterator[Document]:
         raise UserError(f"{train}: empty; put your text there, or name your own file in data.files.train")
     texts = islice(_read(train), params.max_documents)
     if _is_blank(validation):
-        yield from _hold_out(texts, params)
+        yield from hold_out(texts, params.validation_fraction, params.seed)
     else:
         yield from (Document("train", text) for text in texts)
-        yield from (Document("validation", text) for text in islice(_read(validation), params.max_documents))
-
-
-def _hold_out(texts: Iterator[str], params: DataParams) -> Iterator[Document]:
-    """Hold out whole documents, or the end of the only one."""
-    first = list(islice(texts, 2))
-    if len(first) == 1:
-        (text,) = first
-        cut = _place_to_cut(text, params.validation_fraction)
-        yield Document("train", text[:cut])
-        yield Document("validation", text[cut:])
-        return
-    for text in chain(first, texts):
-        held_out = is_validation(text, params.validation_fraction, params.seed)
-        yield Document("validation" if held_out else "train", text)
-
-
-def _place_to_cut(text: str, fraction: float) -> int:
-    """Where the last `fraction` of a text begins: at a line, if one begins near."""
-    size = max(1, round(len(text) * fraction))
-    cut = len(text) - size
-    before = text.rfind("\n", max(0, cut - size), cut) + 1
-    after = text.find("\n", cut) + 1
-    return before or (after if text[after:].strip() else 0) or cut
+        texts = islice(_read(validation), params.max_validation_documents)
+        yield from (Document("validation", text) for text in texts)
 
 
 def _is_blank(path: Path) -> bool:

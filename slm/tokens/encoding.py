@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from itertools import chain
 from pathlib import Path
+from random import Random
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -19,6 +20,9 @@ from slm.tokens.params import TokenizerParams
 from slm.tokens.tokenizer import END_OF_TEXT, gpt2, tiktoken_encoding, train_bpe
 
 BATCH_CHARACTERS = 1 << 20  # encoded at a time by one thread
+SAMPLE_BYTES = 100_000_000  # of text that a tokenizer is trained on
+SAMPLE_SEED = 0
+PASSAGE_CHARACTERS = 100_000  # drawn or left out at a time: a document may be as long as the whole corpus
 
 Encoder = Callable[[list[str]], np.ndarray]  # texts to their ids, each text's followed by END_OF_TEXT's
 
@@ -28,9 +32,7 @@ def write_bins(corpus: Path, tokens: Path, tokenizer_file: Path, params: Tokeniz
     if params.kind == "gpt2":
         tokenizer = gpt2()
     else:
-        train = corpus / "train.parquet"
-        texts = _with_progress("training the tokenizer", read_documents(train), estimate_bytes(train))
-        tokenizer = train_bpe(texts, params.vocab_size)
+        tokenizer = train_bpe(sample_texts(corpus / "train.parquet"), params.vocab_size)
     encoder = make_encoder(tokenizer)
     vocab_size = tokenizer.get_vocab_size()
     dtype = bin_dtype(vocab_size)
@@ -45,6 +47,23 @@ def write_bins(corpus: Path, tokens: Path, tokenizer_file: Path, params: Tokeniz
         end_of_text = tokenizer.token_to_id(END_OF_TEXT)
         meta = TokensMeta(vocab_size=vocab_size, end_of_text=end_of_text, dtype=dtype.name, **splits)
         write_meta(tokens, meta)  # if this fails, the others stay out too
+
+
+def sample_texts(parquet: Path) -> Iterator[str]:
+    """About SAMPLE_BYTES of a corpus file's texts, in passages drawn by a seed; all if it is smaller.
+
+    A vocabulary changes little after so much text, but the memory that its training takes goes on growing.
+    """
+    n_bytes = estimate_bytes(parquet)
+    share = SAMPLE_BYTES / max(n_bytes, 1)
+    random = Random(SAMPLE_SEED)
+    with Progress("training the tokenizer", n_bytes, "B") as progress:
+        for texts in read_documents(parquet):
+            for text in texts:
+                for start in range(0, len(text), PASSAGE_CHARACTERS):
+                    if random.random() < share:
+                        yield text[start : start + PASSAGE_CHARACTERS]
+            progress.advance(sum(len(text.encode()) for text in texts))
 
 
 def write_bin(parquet: Path, path: Path, encoder: Encoder, dtype: np.dtype) -> SplitMeta:
@@ -110,10 +129,3 @@ def _of_bounded_size(batches: Iterable[list[str]]) -> Iterator[list[str]]:
             texts, size = [], 0
     if texts:
         yield texts
-
-
-def _with_progress(what: str, batches: Iterable[list[str]], n_bytes: int) -> Iterator[str]:
-    with Progress(what, n_bytes, "B") as progress:
-        for texts in batches:
-            yield from texts
-            progress.advance(sum(len(text.encode()) for text in texts))
