@@ -226,7 +226,7 @@ def test_a_hub_that_refuses_is_quoted(hub, monkeypatch, status, line):
 def test_a_dataset_without_data_and_one_with_a_broken_file_are_named(hub):
     put(hub, "owner/empty", {"README.md": "# Soon\n"})
     assert complaint("owner/empty").startswith(
-        "data.hub: owner/empty: its files could not be read to the end ("
+        "data.hub: owner/empty: its files could not be read ("
     )
     put(hub, "owner/broken", shards({"train": [["a"]], "validation": [["b"]]}))
     file = next((hub.root / "owner/broken").rglob("train*"))
@@ -289,7 +289,7 @@ def test_a_server_that_dies_in_the_middle_leaves_the_old_corpus_as_it_was(projec
         result = run_stage(project, "download", HF_ENDPOINT=dying.endpoint)
     last = result.stderr.splitlines()[-1]
     assert result.returncode == 1
-    assert last.startswith("error: data.hub: owner/long: split train could not be read to the end (")
+    assert last.startswith("error: data.hub: owner/long: split train could not be read (")
     assert "Traceback" not in result.stderr
     assert [path.name for path in (project / "data/corpus").iterdir()] == ["train.parquet"]
     assert (project / "data/corpus/train.parquet").read_text() == "the old one"

@@ -28,6 +28,7 @@ OFFLINE = "data.source embedded and files need no network"
 huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True
 datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False
 datasets.config.USE_PARQUET_EXPORT = False  # a service beside the Hub that need not be asked
+datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what it says of an error, ours says too
 datasets.config.STREAMING_READ_MAX_RETRIES = 1  # which takes half a minute: the client below retries too
 
 Splits = dict[str, datasets.IterableDataset]
@@ -137,7 +138,7 @@ def _reading(hub: DataHub, what: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise UserError(
-            f"data.hub: {hub.name}: {what} could not be read to the end ({_line(error)}); nothing was kept"
+            f"data.hub: {hub.name}: {what} could not be read ({_line(error)}); nothing was kept"
         ) from None
 
 
