@@ -225,9 +225,7 @@ def test_a_hub_that_refuses_is_quoted(hub, monkeypatch, status, line):
 
 def test_a_dataset_without_data_and_one_with_a_broken_file_are_named(hub):
     put(hub, "owner/empty", {"README.md": "# Soon\n"})
-    assert complaint("owner/empty").startswith(
-        "data.hub: owner/empty: its files could not be read ("
-    )
+    assert complaint("owner/empty").startswith("data.hub: owner/empty: its files could not be read (")
     put(hub, "owner/broken", shards({"train": [["a"]], "validation": [["b"]]}))
     file = next((hub.root / "owner/broken").rglob("train*"))
     file.write_bytes(file.read_bytes()[:-20])

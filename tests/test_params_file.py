@@ -96,7 +96,3 @@ def test_the_check_needs_no_torch_and_prints_no_traceback(params):
     assert result.returncode == 1
     assert result.stdout == "False\n"
     assert result.stderr == f"error: {params}: model.n_head: 0 should be greater than or equal to 1\n"
-
-
-def test_the_quickstart_recipe_is_the_committed_params():
-    assert (ROOT / "recipes/quickstart.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()

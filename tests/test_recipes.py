@@ -1,0 +1,212 @@
+"""The recipes: whole params files, true to their first lines, and each runs from download to plot."""
+
+import json
+import math
+import os
+import re
+import shutil
+import sys
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from dvc.repo import Repo
+from ruamel.yaml import YAML
+
+from slm.corpus.splits import is_validation
+from slm.corpus.stories.generator import stories
+from slm.model.gpt import GPT, n_params
+from slm.model.params import ModelParams
+from slm.tokens.bins import open_bin, read_meta
+from slm.tokens.params import TokenizerParams
+from slm.tokens.tokenizer import decode, load
+from stages import evaluate, plot, sample, tokenize, train
+from stages.check import check
+from tests.hub import serve
+from tests.project import ROOT, change_params, clone, run_stage
+
+RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
+BY_DVC = "tinystories-cpu"  # the others' stages run in this process, which has torch loaded
+LARGEST = "tinystories-768"
+SHORT = {
+    "train": {"max_steps": 2, "warmup_steps": 1, "batch_size": 1, "grad_accum_steps": 2, "eval_tokens": 300},
+    "sample": {"num_samples": 1, "max_new_tokens": 3},
+}
+STORIES = {"train": [story.text for story in islice(stories(seed=3), 60)]}
+STORIES["validation"] = [story.text for story in islice(stories(seed=4), 3)]
+SCRIPTS = [
+    f"<b>FADE IN:</b>\r\n\r\n\x0c<b>INT. HOUSE {n}</b>\x00&nbsp;<|endoftext|>\x1b[0m\x85\ufeff\t\n"
+    + f"    <pre>MAN {n}</pre> (V.O.)\n  It is late – go home.\n\n" * (20_000 if n == 0 else 90)
+    for n in range(12)
+]
+PLAY = "ROMEO:\nO, she doth teach the torches to burn bright!\n\n" * 40
+
+
+def path_of(recipe):
+    return ROOT / f"recipes/{recipe}.yaml"
+
+
+def values_of(recipe):
+    return YAML(typ="safe").load(path_of(recipe).read_text(encoding="utf-8"))
+
+
+def header_of(recipe):
+    return path_of(recipe).read_text(encoding="utf-8").split("\n\n")[0]
+
+
+def keys(values):
+    return {key: keys(value) for key, value in values.items()} if isinstance(values, dict) else None
+
+
+def count_in_header(recipe):
+    return re.search(r"^# Parameters: ([\d,]+)\.$", header_of(recipe), re.MULTILINE)[1]
+
+
+def test_the_quickstart_is_the_committed_params_file():
+    assert path_of("quickstart").read_bytes() == (ROOT / "params.yaml").read_bytes()
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_is_a_whole_params_file_that_passes_the_check(recipe):
+    check(path_of(recipe))
+    assert keys(values_of(recipe)) == keys(values_of("quickstart"))
+    assert all(line.startswith("# ") for line in header_of(recipe).splitlines())
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_first_lines_and_the_readme_give_the_models_own_number_of_parameters(recipe):
+    tokenizer = TokenizerParams.load(path_of(recipe))
+    with torch.device("meta"):
+        vocab_size = 50257 if tokenizer.kind == "gpt2" else tokenizer.vocab_size
+        count = n_params(GPT(ModelParams.load(path_of(recipe)), vocab_size))
+    assert count_in_header(recipe) == f"{count:,}"
+    rows = re.findall(rf"^\| \[`{recipe}`\].*\|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert len(rows) == 1
+    assert f"| {count:,} |" in rows[0]
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    """TinyStories and the movie scripts, as they lie on the Hub, with few and other texts."""
+    root = tmp_path_factory.mktemp("hub")
+    half = len(STORIES["train"]) // 2
+    shards = {
+        "train-00000-of-00002": STORIES["train"][:half],
+        "train-00001-of-00002": STORIES["train"][half:],
+        "validation-00000-of-00001": STORIES["validation"],
+    }
+    for name, texts in shards.items():
+        put(root, "tinystories-30m", name, {"text": texts})
+    names = [f"Movie {n}" for n in range(len(SCRIPTS))]
+    put(root, "movie-scripts", "train-00000-of-00001", {"Name": names, "Script": SCRIPTS})
+    with serve(root) as server:
+        yield server
+
+
+def put(root, recipe, name, columns):
+    """Write a file of the dataset that a recipe names."""
+    asked = values_of(recipe)["data"]["hub"]
+    folder = root / asked["name"] / asked["revision"] / "data"
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), folder / f"{name}.parquet")
+
+
+@pytest.fixture
+def environment(hub, tmp_path, monkeypatch):
+    """What stages read of the environment; models are deleted afterwards, for they are large."""
+    variables = {
+        "HF_ENDPOINT": hub.endpoint,
+        "HF_HOME": str(tmp_path / "home"),
+        "SLM_DEVICE": "cpu",
+        "SLM_PROGRESS": "off",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    yield
+    shutil.rmtree(tmp_path / "models", ignore_errors=True)
+
+
+def prepare(folder, recipe):
+    """Make the recipe, shortened, the folder's params, and the folder the current one."""
+    shutil.copy(path_of(recipe), folder / "params.yaml")
+    change_params(folder, SHORT)
+    if recipe == "quickstart":  # the whole of its corpus is the pipeline's own affair
+        change_params(folder, {"data": {"max_documents": 300}})
+    (folder / "data/own").mkdir(parents=True, exist_ok=True)
+    (folder / "data/own/train.txt").write_text(PLAY)
+    (folder / "data/own/validation.txt").write_text("")
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        pytest.param(recipe, marks=[pytest.mark.slow] if recipe == LARGEST else [])
+        for recipe in RECIPES
+        if recipe != BY_DVC
+    ],
+)
+def test_a_recipe_runs_shortened_from_download_to_plot(environment, tmp_path, monkeypatch, recipe):
+    for package in ("slm", "stages"):
+        (tmp_path / package).symlink_to(ROOT / package)
+    prepare(tmp_path, recipe)
+    monkeypatch.chdir(tmp_path)
+    result = run_stage(tmp_path, "download")
+    assert result.returncode == 0, result.stderr
+    for stage in (tokenize, train, evaluate, sample, plot):
+        stage.main()
+    assert_complete(recipe)
+
+
+def test_dvc_runs_a_recipe_copied_over_the_params(environment, tmp_path, monkeypatch):
+    prepare(clone(tmp_path, {}), BY_DVC)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    stages = ["download", "tokenize", "train", "evaluate", "sample", "plot"]
+    with Repo() as repo:
+        assert [stage.name for stage in repo.reproduce()] == stages
+        assert repo.reproduce() == []
+    assert_complete(BY_DVC)
+
+
+def assert_complete(recipe):
+    """The current folder has the recipe's model, its evaluation, its samples and all of its documents."""
+    values = values_of(recipe)
+    assert json.loads(Path("models/config.json").read_text())["model"] == values["model"]
+    result = json.loads(Path("reports/eval.json").read_text())
+    assert math.isfinite(result["perplexity"])
+    assert result["tokens"] == len(open_bin(Path("data/tokens"), "validation"))
+    headings = re.findall("^## (.*)$", Path("reports/samples.md").read_text(), re.MULTILINE)
+    assert headings == [prompt or "(from nothing)" for prompt in values["sample"]["prompts"]]
+    assert len([*Path("reports/figures").glob("*.png")]) == 3
+    assert documents() == expected_documents(recipe) or recipe == "quickstart"
+
+
+def expected_documents(recipe):
+    """The texts of each split that the recipe should find."""
+    if recipe == "movie-scripts":
+        is_held_out = [is_validation(script, fraction=0.1, seed=42) for script in SCRIPTS]
+        splits = {"train": False, "validation": True}
+        pairs = [*zip(SCRIPTS, is_held_out, strict=True)]
+        return {
+            split: [script for script, held in pairs if held == wanted] for split, wanted in splits.items()
+        }
+    if recipe == "shakespeare":
+        cut = PLAY.rfind("\n", 0, round(len(PLAY) * 0.9)) + 1
+        return {"train": [PLAY[:cut]], "validation": [PLAY[cut:]]}
+    return STORIES
+
+
+def documents():
+    """The texts of both bins."""
+    tokenizer, end_of_text = load(Path("models/tokenizer.json")), read_meta(Path("data/tokens")).end_of_text
+    found = {}
+    for split in ("train", "validation"):
+        ids = open_bin(Path("data/tokens"), split)
+        parts = np.split(ids, np.flatnonzero(ids == end_of_text) + 1)
+        assert len(parts.pop()) == 0
+        found[split] = [decode(tokenizer, part[:-1].tolist()) for part in parts]
+    return found
