@@ -55,7 +55,9 @@ def run_stage(folder: Path, stage: str, **environment: str) -> subprocess.Comple
     """Run one stage by hand."""
     env = {**os.environ, **environment}
     command = [sys.executable, "-m", f"stages.{stage}"]
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=200
+    )
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -256,6 +256,23 @@ def test_the_stage_writes_the_corpus_and_drops_and_counts_empty_documents(projec
     assert summary["empty_documents_dropped"] == 1
 
 
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_the_stage_ends_when_it_has_enough_of_a_large_dataset(project, hub, kind):
+    texts = [os.urandom(2000).hex() for _ in range(5000)]
+    name, folder = f"owner/large-{kind}", hub.root / f"owner/large-{kind}/main"
+    folder.mkdir(parents=True)
+    if kind == "parquet":
+        pq.write_table(pa.table({"text": texts}), folder / "train.parquet", row_group_size=500)
+    else:
+        (folder / "train.jsonl").write_text("".join(f'{{"text": "{text}"}}\n' for text in texts))
+    asked = {"max_documents": 700, "hub": {**HUB, "name": name, "validation_split": None}}
+    change_params(project, {"data": asked})
+    result = run_stage(project, "download", HF_ENDPOINT=hub.endpoint)
+    assert result.returncode == 0, result.stderr
+    summary = json.loads((project / "data/corpus/summary.json").read_text())
+    assert summary["train"]["documents"] + summary["validation"]["documents"] == 700
+
+
 @pytest.mark.parametrize(
     ("environment", "line"),
     [

@@ -33,14 +33,14 @@ RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
 BY_DVC = "tinystories-cpu"  # the others' stages run in this process, which has torch loaded
 LARGEST = "tinystories-768"
 SHORT = {
-    "train": {"max_steps": 2, "warmup_steps": 1, "batch_size": 1, "grad_accum_steps": 2, "eval_tokens": 300},
+    "train": {"max_steps": 1, "warmup_steps": 1, "batch_size": 1, "grad_accum_steps": 2, "eval_tokens": 300},
     "sample": {"num_samples": 1, "max_new_tokens": 3},
 }
 STORIES = {"train": [story.text for story in islice(stories(seed=3), 60)]}
 STORIES["validation"] = [story.text for story in islice(stories(seed=4), 3)]
 SCRIPTS = [
     f"<b>FADE IN:</b>\r\n\r\n\x0c<b>INT. HOUSE {n}</b>\x00&nbsp;<|endoftext|>\x1b[0m\x85\ufeff\t\n"
-    + f"    <pre>MAN {n}</pre> (V.O.)\n  It is late – go home.\n\n" * (20_000 if n == 0 else 90)
+    + f"    <pre>MAN {n}</pre> (V.O.)\n  It is late – go home.\n\n" * (20_000 if n == 0 else 40)
     for n in range(12)
 ]
 PLAY = "ROMEO:\nO, she doth teach the torches to burn bright!\n\n" * 40
@@ -131,7 +131,7 @@ def environment(hub, tmp_path, monkeypatch):
 
 
 def prepare(folder, recipe):
-    """Make the recipe, shortened, the folder's params, and the folder the current one."""
+    """Make the recipe, shortened, the folder's params; put a text in the place for one's own."""
     shutil.copy(path_of(recipe), folder / "params.yaml")
     change_params(folder, SHORT)
     if recipe == "quickstart":  # the whole of its corpus is the pipeline's own affair
@@ -182,22 +182,22 @@ def assert_complete(recipe):
     headings = re.findall("^## (.*)$", Path("reports/samples.md").read_text(), re.MULTILINE)
     assert headings == [prompt or "(from nothing)" for prompt in values["sample"]["prompts"]]
     assert len([*Path("reports/figures").glob("*.png")]) == 3
-    assert documents() == expected_documents(recipe) or recipe == "quickstart"
+    assert documents() == expected_documents(recipe, values["data"])
 
 
-def expected_documents(recipe):
+def expected_documents(recipe, data):
     """The texts of each split that the recipe should find."""
-    if recipe == "movie-scripts":
-        is_held_out = [is_validation(script, fraction=0.1, seed=42) for script in SCRIPTS]
-        splits = {"train": False, "validation": True}
-        pairs = [*zip(SCRIPTS, is_held_out, strict=True)]
-        return {
-            split: [script for script, held in pairs if held == wanted] for split, wanted in splits.items()
-        }
-    if recipe == "shakespeare":
+    if recipe == "quickstart":
+        texts = [story.text for story in islice(stories(data["seed"]), 300)]
+    elif recipe == "movie-scripts":
+        texts = SCRIPTS
+    elif recipe == "shakespeare":
         cut = PLAY.rfind("\n", 0, round(len(PLAY) * 0.9)) + 1
         return {"train": [PLAY[:cut]], "validation": [PLAY[cut:]]}
-    return STORIES
+    else:
+        return STORIES
+    held_out = [text for text in texts if is_validation(text, data["validation_fraction"], data["seed"])]
+    return {"train": [text for text in texts if text not in held_out], "validation": held_out}
 
 
 def documents():

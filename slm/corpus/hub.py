@@ -7,6 +7,9 @@ from typing import Any
 
 import datasets
 import huggingface_hub
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets.utils.file_utils import xopen
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -14,7 +17,6 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from pyarrow.dataset import ParquetFragmentScanOptions
 
 from slm.corpus.documents import Document
 from slm.corpus.params import DataHub, DataParams
@@ -31,8 +33,6 @@ datasets.config.USE_PARQUET_EXPORT = False  # a service beside the Hub that need
 datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what it says of an error, ours says too
 datasets.config.STREAMING_READ_MAX_RETRIES = 1  # which takes half a minute: the client below retries too
 
-Splits = dict[str, datasets.IterableDataset]
-
 
 def open_hub(params: DataParams) -> tuple[Iterator[Document], dict[str, Any], int | None]:
     """The documents of `data.hub`, as many of each split as the params allow; where they are from; how many.
@@ -43,13 +43,13 @@ def open_hub(params: DataParams) -> tuple[Iterator[Document], dict[str, Any], in
     hub = params.hub
     commit, licence = _find(hub)
     origin = {"source": "hub", **hub.model_dump(), "commit": commit, "licence": licence}
-    splits = _open(hub, commit)
-    texts = islice(_texts(splits, hub.train_split, hub), params.max_documents)
-    total = _count(splits[hub.train_split], params.max_documents)
+    builder = _open(hub, commit)
+    texts = islice(_texts(builder, hub.train_split, hub), params.max_documents)
+    total = _count(builder, hub.train_split, params.max_documents)
     if hub.validation_split is None:
         return hold_out(texts, params.validation_fraction, params.seed), origin, total
-    held_out = islice(_texts(splits, hub.validation_split, hub), params.max_validation_documents)
-    more = _count(splits[hub.validation_split], params.max_validation_documents)
+    held_out = islice(_texts(builder, hub.validation_split, hub), params.max_validation_documents)
+    more = _count(builder, hub.validation_split, params.max_validation_documents)
     return _both(texts, held_out), origin, total + more if total and more else None
 
 
@@ -81,8 +81,8 @@ def _find(hub: DataHub) -> tuple[str, str]:
     return found.sha, (found.card_data or {}).get("license") or "not stated"
 
 
-def _open(hub: DataHub, commit: str) -> Splits:
-    """The dataset's splits, still to be read."""
+def _open(hub: DataHub, commit: str) -> datasets.DatasetBuilder:
+    """The dataset, still to be read."""
     with _reading(hub, "its files"):
         configs = datasets.get_dataset_config_names(hub.name, revision=commit) if hub.config else [None]
         if hub.config not in configs:
@@ -90,13 +90,11 @@ def _open(hub: DataHub, commit: str) -> Splits:
                 f"data.hub.config: {hub.name} has no config {hub.config!r}; allowed: {', '.join(configs)}"
             )
         builder = datasets.load_dataset_builder(hub.name, hub.config, revision=commit)
-        if builder.name == "parquet":  # else a whole file of the dataset piles up in memory as it is read
-            builder.config.fragment_scan_options = ParquetFragmentScanOptions(pre_buffer=False)
-        splits = builder.as_streaming_dataset()
-    _check_split("train_split", hub, [*splits])
+    splits = list(builder.config.data_files)
+    _check_split("train_split", hub, splits)
     if hub.validation_split is not None:
         _check_split("validation_split", hub, [*splits, "null (a part of train_split is held out)"])
-    return splits
+    return builder
 
 
 def _check_split(key: str, hub: DataHub, allowed: list[str]) -> None:
@@ -109,23 +107,43 @@ def _both(texts: Iterator[str], held_out: Iterator[str]) -> Iterator[Document]:
     yield from (Document("validation", text) for text in held_out)
 
 
-def _texts(splits: Splits, split: str, hub: DataHub) -> Iterator[str]:
+def _texts(builder: datasets.DatasetBuilder, split: str, hub: DataHub) -> Iterator[str]:
     """The texts of a split, each whole, in the dataset's order; null is no text."""
     with _reading(hub, f"split {split}"):
-        for table in splits[split].with_format("arrow").iter(BATCH_DOCUMENTS):
-            columns = {field.name: str(field.type) for field in table.schema}
-            if columns.get(hub.text) not in ("string", "large_string"):
-                found = ", ".join(f"{name} ({kind})" for name, kind in columns.items())
-                raise UserError(
-                    f"data.hub.text: {hub.name} has no column {hub.text!r} of strings; its columns: {found}"
-                )
+        if builder.name == "parquet":
+            tables = _parquet(builder.config.data_files[split], hub)
+        else:
+            tables = builder.as_streaming_dataset(split).with_format("arrow").iter(BATCH_DOCUMENTS)
+        for table in tables:
+            _check_column(table.schema, hub)
             yield from (text or "" for text in table[hub.text].to_pylist())
 
 
-def _count(split: datasets.IterableDataset, most: int | None) -> int | None:
+def _parquet(urls: list[str], hub: DataHub) -> Iterator[pa.RecordBatch]:
+    """The texts of Parquet files, by the client's own way to open them.
+
+    What it reads them with keeps a row group several times over, and its threads may go on reading when
+    enough is read: the process then never ends (apache/arrow, issue 45214).
+    """
+    for url in urls:
+        with xopen(url, "rb") as remote, pq.ParquetFile(remote) as file:
+            _check_column(file.schema_arrow, hub)
+            yield from file.iter_batches(BATCH_DOCUMENTS, columns=[hub.text], use_threads=False)
+
+
+def _check_column(schema: pa.Schema, hub: DataHub) -> None:
+    columns = {field.name: str(field.type) for field in schema}
+    if columns.get(hub.text) not in ("string", "large_string"):
+        found = ", ".join(f"{name} ({kind})" for name, kind in columns.items())
+        raise UserError(
+            f"data.hub.text: {hub.name} has no column {hub.text!r} of strings; its columns: {found}"
+        )
+
+
+def _count(builder: datasets.DatasetBuilder, split: str, most: int | None) -> int | None:
     """How many documents will be read of a split, where the dataset's card says how many it has."""
-    splits = split.info.splits or {}
-    n = splits[split.split].num_examples if split.split in splits else None
+    splits = builder.info.splits or {}
+    n = splits[split].num_examples if split in splits else None
     return min(n, most or n) if n else None
 
 
