@@ -120,10 +120,10 @@ def _texts(builder: datasets.DatasetBuilder, split: str, hub: DataHub) -> Iterat
 
 
 def _parquet(urls: list[str], hub: DataHub) -> Iterator[pa.RecordBatch]:
-    """The texts of Parquet files, by the client's own way to open them.
+    """The texts of Parquet files, some at a time.
 
-    What it reads them with keeps a row group several times over, and its threads may go on reading when
-    enough is read: the process then never ends (apache/arrow, issue 45214).
+    The client opens them, but does not read them: it would hold a row group several times over, with threads
+    that go on when enough is read, so that the process never ends (apache/arrow, issue 45214).
     """
     for url in urls:
         with xopen(url, "rb") as remote, pq.ParquetFile(remote) as file:
