@@ -9,21 +9,36 @@ import os
 import re
 import shutil
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from slm.params import UserError
 
 
-def setup_torch() -> torch.device:
-    """Set torch up as the environment says and return the device. Raises UserError for what is not there."""
+def setup_torch(deterministic: bool = False) -> torch.device:
+    """Set torch up as the environment says and return the device. Raises UserError for what is not there.
+
+    `deterministic` takes slower ways on a GPU where the fast ones add up in any order; a CPU has only the
+    former. What has no such way raises RuntimeError when it is met.
+    """
     _set_threads()
     device = _device(os.environ.get("SLM_DEVICE", "auto"))
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.set_float32_matmul_precision("high")  # TF32 (10 bits of mantissa) in float32 matrix products
+        if deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+        torch.use_deterministic_algorithms(deterministic)
     return device
+
+
+def fingerprint(device: torch.device) -> dict[str, Any]:
+    """What of this machine can change the last bits of a result."""
+    if device.type == "cuda":
+        return {"device": torch.cuda.get_device_name(device)}
+    capability = torch.backends.cpu.get_cpu_capability()
+    return {"device": device.type, "cpu": capability, "threads": torch.get_num_threads()}
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:

@@ -6,6 +6,7 @@
 import os
 import sys
 import time
+from contextlib import suppress
 
 from tqdm import tqdm
 
@@ -16,24 +17,30 @@ CHOICES = ("auto", "bar", "lines", "off")
 
 
 class Progress:
-    """Counts up to `total` units and shows how many a second, the time left and a note.
+    """Counts from `done` up to `total` units and shows how many a second, the time left and a note.
 
     >>> with Progress("training", total=1000, unit="tok") as progress:
     ...     progress.advance(250, "loss 2.31")
     """
 
-    def __init__(self, what: str, total: int | None, unit: str):
+    def __init__(self, what: str, total: int | None, unit: str, done: int = 0):
         mode = os.environ.get("SLM_PROGRESS", "auto")
         if mode not in CHOICES:
             raise UserError(f"SLM_PROGRESS: {mode!r} is not allowed; allowed: {', '.join(CHOICES)}")
         if mode == "auto":
             mode = "bar" if sys.stderr.isatty() else "lines"
         self.what, self.total, self.unit = what, total, unit
-        self.done = 0
+        self.done = self._done_before = done
         self._lines = mode == "lines"
         self._start = self._last_line = time.monotonic()
         self._bar = tqdm(
-            total=total, desc=what, unit=unit, unit_scale=True, disable=mode != "bar", dynamic_ncols=True
+            total=total,
+            initial=done,
+            desc=what,
+            unit=unit,
+            unit_scale=True,
+            disable=mode != "bar",
+            dynamic_ncols=True,
         )
 
     def __enter__(self) -> "Progress":
@@ -55,7 +62,7 @@ class Progress:
 
     def _print_line(self, note: str, last: bool = False) -> None:
         now = self._last_line = time.monotonic()
-        rate = self.done / max(now - self._start, 1e-9)
+        rate = (self.done - self._done_before) / max(now - self._start, 1e-9)
         parts = [f"{self.what}: {self.done:,}"]
         if self.total:
             parts[0] += f" of {self.total:,} {self.unit} ({self.done / self.total:.0%})"
@@ -67,4 +74,5 @@ class Progress:
             parts.append(f"{left} left")
         else:
             parts.append(tqdm.format_interval(now - self._start))
-        print(", ".join([*parts, note] if note else parts), file=sys.stderr, flush=True)
+        with suppress(OSError):  # the terminal may be gone; the work goes on
+            print(", ".join([*parts, note] if note else parts), file=sys.stderr, flush=True)

@@ -37,7 +37,7 @@ def test_one_batch_is_learned_by_heart(tmp_path):
     result = run(
         tmp_path, tokens, tokens, max_steps=300, warmup_steps=10, eval_interval=300, weight_decay=0.0
     )
-    assert result.train_curve[0].train_loss > 2
+    assert result.train_curve[0].train_loss > 1.5
     assert result.train_curve[-1].train_loss < 0.02
 
 
@@ -56,10 +56,10 @@ def test_the_curves_and_the_summary_agree_with_each_other(tmp_path):
     assert best.val_loss < result.validation_curve[0].val_loss - 0.3
 
 
-def test_long_runs_have_about_200_points_on_the_curve(tmp_path):
-    result = run(tmp_path, text(50), text(50), batch_size=1, max_steps=450, eval_interval=450)
+def test_the_training_curve_has_ten_points_between_two_looks_at_the_validation_split(tmp_path):
+    result = run(tmp_path, text(50), text(50), batch_size=1, max_steps=125, eval_interval=50)
     steps = [point.step for point in result.train_curve]
-    assert steps == [*range(2, 451, 2)]
+    assert steps == [*range(5, 126, 5)]
 
 
 def test_the_model_that_is_kept_is_the_best_not_the_last(tmp_path):
@@ -156,6 +156,16 @@ def test_bfloat16_training_learns_as_well(tmp_path):
     assert result.summary["dtype"] == "bfloat16"
     assert result.summary["best_val_loss"] < result.validation_curve[0].val_loss - 0.3
     assert all(p.dtype == torch.float32 for p in load_model(tmp_path).parameters())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_gpu_told_to_be_deterministic_gives_the_same_bytes(tmp_path, monkeypatch, dtype):
+    monkeypatch.setenv("SLM_DEVICE", "cuda")
+    for name in ("a", "b"):
+        run(tmp_path / name, dtype=dtype, deterministic=True, max_steps=50)
+    a, b = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("a", "b"))
+    assert a == b
 
 
 @pytest.mark.slow

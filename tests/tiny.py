@@ -35,9 +35,11 @@ TRAIN = {
     "batch_size": 4,
     "grad_accum_steps": 1,
     "max_steps": 20,
+    "schedule": "cosine",
     "learning_rate": 0.01,
     "min_lr": 0.001,
     "warmup_steps": 2,
+    "decay_steps": 0,
     "weight_decay": 0.1,
     "beta1": 0.9,
     "beta2": 0.99,
@@ -47,6 +49,7 @@ TRAIN = {
     "patience": 0,
     "dtype": "float32",
     "compile": False,
+    "deterministic": False,
 }
 
 

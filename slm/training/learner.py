@@ -1,6 +1,7 @@
 """A model with all it takes to train it on a device: one step, one look at the validation split."""
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ class Learner:
 
     def __init__(self, model_params: ModelParams, params: TrainParams, vocab_size: int):
         self.params = params
-        self.device = setup_torch()
+        self.device = setup_torch(params.deterministic)
         self.dtype = pick_dtype(params.dtype, self.device)
         torch.manual_seed(params.seed)
         self.model = GPT(model_params, vocab_size)  # drawn on the CPU: the same weights for every device
@@ -30,8 +31,8 @@ class Learner:
         self.optimizer = build_optimizer(self.model, params)
         # float16 cannot hold small numbers: the loss is scaled up, so that small gradients do not vanish.
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
-        compiles = should_compile(params.compile, self.device)
-        self.train_loss_sum = torch.compile(self.loss_sum) if compiles else self.loss_sum
+        self.compiles = should_compile(params.compile, self.device)
+        self.train_loss_sum = torch.compile(self.loss_sum) if self.compiles else self.loss_sum
 
     def loss_sum(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """The loss in nats, summed over the targets (B, T)."""
@@ -81,3 +82,34 @@ class Learner:
             with autocast(self.device, self.dtype):
                 sums.append(self.loss_sum(*batch))  # not compiled: the last batch may be smaller
         return math.fsum(torch.stack(sums).tolist()) / n_targets
+
+    def choices(self) -> dict[str, Any]:
+        """What `auto` came to; it may change a result."""
+        return {"dtype": str(self.dtype).removeprefix("torch."), "compile": self.compiles}
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What the next step depends on, beside the batch and the learning rate: tensors, plain values."""
+        tensors = {f"model.{name}": parameter.detach() for name, parameter in self.model.named_parameters()}
+        for i, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{name}": tensor for name, tensor in moments.items()}
+        tensors["random.cpu"] = torch.get_rng_state()
+        if self.device.type != "cpu":
+            tensors["random.device"] = torch.get_device_module(self.device).get_rng_state()
+        return tensors, {"scaler": self.scaler.state_dict()}
+
+    def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        """Go back to what `state` gave."""
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                parameter.copy_(tensors[f"model.{name}"])
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in tensors.items():
+            if key.startswith("optimizer."):
+                _, i, name = key.split(".")
+                moments.setdefault(int(i), {})[name] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        self.scaler.load_state_dict(values["scaler"])
+        torch.set_rng_state(tensors["random.cpu"])
+        if self.device.type != "cpu":
+            torch.get_device_module(self.device).set_rng_state(tensors["random.device"])

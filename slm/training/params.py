@@ -19,9 +19,11 @@ class TrainParams(Section):
     batch_size: Count  # sequences in one forward pass
     grad_accum_steps: Count  # forward passes in one step
     max_steps: Count
+    schedule: Literal["cosine", "wsd"]  # wsd: warm-up, stable, decay
     learning_rate: Annotated[float, Field(gt=0, le=10)]  # the highest, after the warm-up
     min_lr: Annotated[float, Field(ge=0)]  # the last
     warmup_steps: CountOrZero
+    decay_steps: CountOrZero  # of wsd, the last ones; 0: the learning rate stays where it is
     weight_decay: Annotated[float, Field(ge=0)]
     beta1: Annotated[float, Field(ge=0, lt=1)]
     beta2: Annotated[float, Field(ge=0, lt=1)]
@@ -31,6 +33,7 @@ class TrainParams(Section):
     patience: CountOrZero  # evaluations without a better loss before training stops; 0 is never
     dtype: Literal["auto", "float32", "bfloat16", "float16"]  # of matrix products; weights are float32
     compile: Literal["auto"] | bool
+    deterministic: bool  # on a GPU; a CPU always is
 
     @field_validator("min_lr")
     @classmethod
@@ -49,3 +52,14 @@ class TrainParams(Section):
                 f"{warmup_steps} is not allowed; allowed: at most max_steps, which is {max_steps}"
             )
         return warmup_steps
+
+    @field_validator("decay_steps")
+    @classmethod
+    def _decays_in_time(cls, decay_steps: int, info: ValidationInfo) -> int:
+        if info.data.get("schedule") != "wsd" or not {"max_steps", "warmup_steps"} <= info.data.keys():
+            return decay_steps
+        most = info.data["max_steps"] - info.data["warmup_steps"]
+        if decay_steps > most:
+            what = "max_steps less warmup_steps"
+            raise ValueError(f"{decay_steps} is not allowed; allowed: at most {what}, which is {most}")
+        return decay_steps
