@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from slm.corpus.stories.generator import stories
 from slm.files import read_json
-from slm.params import UserError, run_stage
+from slm.params import UserError, run_command
 from slm.tokens.bins import read_meta
 from tests.hub import serve
 from tests.project import clone
@@ -167,4 +167,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_command(main)

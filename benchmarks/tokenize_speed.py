@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from slm.corpus.documents import Document, write_corpus
 from slm.corpus.params import DataFiles, DataParams
 from slm.corpus.textfiles import read_files
-from slm.params import run_stage
+from slm.params import run_command
 from slm.tokens.bins import bin_dtype
 from slm.tokens.encoding import Encoder, make_encoder, write_bin
 from slm.tokens.tokenizer import gpt2, gpt2_files
@@ -136,4 +136,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_command(main)

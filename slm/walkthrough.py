@@ -23,7 +23,7 @@ from slm.device import setup_torch
 from slm.evaluation.perplexity import summary
 from slm.model.checkpoint import WEIGHTS, load_model
 from slm.model.gpt import GPT, cross_entropy, init_weights
-from slm.params import UserError, run_stage
+from slm.params import UserError, run_command
 from slm.text.generate import generate, next_token_probs
 from slm.text.params import SampleParams
 from slm.tokens.bins import open_bin, read_meta
@@ -286,4 +286,4 @@ def _table(header: list[str], rows: list[Any]) -> str:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_command(main)

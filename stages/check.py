@@ -6,7 +6,7 @@ from pathlib import Path
 from slm.corpus.params import DataParams
 from slm.evaluation.params import EvaluateParams
 from slm.model.params import ModelParams
-from slm.params import PARAMS_FILE, Section, UserError, read_yaml, run_stage
+from slm.params import PARAMS_FILE, Section, UserError, read_yaml, run_command
 from slm.text.params import SampleParams
 from slm.tokens.params import TokenizerParams
 from slm.training.params import TrainParams
@@ -44,4 +44,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_command(main)

@@ -5,14 +5,14 @@ from pathlib import Path
 from slm.corpus.documents import write_corpus
 from slm.corpus.params import DataParams
 from slm.corpus.sources import open_source
-from slm.params import run_stage
+from slm.stage import Stage, run_stage
 
 
-def main() -> None:
-    params = DataParams.load()
+def main(stage: Stage) -> None:
+    params = stage.load(DataParams)
     documents, origin = open_source(params)
-    write_corpus(documents, Path("data/corpus"), origin)
+    write_corpus(documents, Path("data/corpus"), origin | {"made_with": stage.made_with()})
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage("download", main)

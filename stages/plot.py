@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from slm.figures import plot_bits_per_byte, plot_loss, plot_optimization
-from slm.params import run_stage
+from slm.stage import Stage, run_stage
 
 
-def main() -> None:
+def main(stage: Stage) -> None:
     reports, figures = Path("reports"), Path("reports/figures")
     plot_loss(reports, figures / "loss.png")
     plot_optimization(reports, figures / "optimization.png")
@@ -14,4 +14,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage("plot", main)

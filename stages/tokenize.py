@@ -2,15 +2,27 @@
 
 from pathlib import Path
 
-from slm.params import run_stage
+from slm.files import write_json
+from slm.stage import Stage, run_stage
+from slm.tokens.bins import read_meta
 from slm.tokens.encoding import write_bins
 from slm.tokens.params import TokenizerParams
 
 
-def main() -> None:
-    params = TokenizerParams.load()
-    write_bins(Path("data/corpus"), Path("data/tokens"), Path("models/tokenizer.json"), params)
+def main(stage: Stage) -> None:
+    params = stage.load(TokenizerParams)
+    tokens = Path("data/tokens")
+    write_bins(Path("data/corpus"), tokens, Path("models/tokenizer.json"), params)
+    meta = read_meta(tokens)
+    result = {
+        "vocab_size": meta.vocab_size,
+        "train_tokens": meta.train.tokens,
+        "validation_tokens": meta.validation.tokens,
+        "bytes_per_token": meta.train.bytes
+        / (meta.train.tokens - meta.train.documents),  # without ends of text
+    }
+    write_json(Path("reports/tokens.json"), result | {"made_with": stage.made_with()})
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage("tokenize", main)

@@ -244,8 +244,8 @@ def project(tmp_path, name):
     """A folder in which the download stage can run, set to the dataset."""
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     change_params(tmp_path, {"data": {"source": "hub", "max_documents": None, "hub": {**HUB, "name": name}}})
-    for package in ("slm", "stages"):
-        (tmp_path / package).symlink_to(ROOT / package)
+    for name in ("slm", "stages", "requirements", "dvc.yaml"):
+        (tmp_path / name).symlink_to(ROOT / name)
     return tmp_path
 
 

@@ -17,6 +17,7 @@ import torch
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
+from slm import stage
 from slm.corpus.splits import is_validation
 from slm.corpus.stories.generator import stories
 from slm.model.gpt import GPT, n_params
@@ -150,14 +151,14 @@ def prepare(folder, recipe):
     ],
 )
 def test_a_recipe_runs_shortened_from_download_to_plot(environment, tmp_path, monkeypatch, recipe):
-    for package in ("slm", "stages"):
-        (tmp_path / package).symlink_to(ROOT / package)
+    for name in ("slm", "stages", "requirements", "dvc.yaml"):
+        (tmp_path / name).symlink_to(ROOT / name)
     prepare(tmp_path, recipe)
     monkeypatch.chdir(tmp_path)
     result = run_stage(tmp_path, "download")
     assert result.returncode == 0, result.stderr
-    for stage in (tokenize, train, evaluate, sample, plot):
-        stage.main()
+    for module in (tokenize, train, evaluate, sample, plot):
+        stage.run_stage(module.__name__.removeprefix("stages."), module.main)
     assert_complete(recipe)
 
 

@@ -1,0 +1,26 @@
+"""The same inputs give the same bytes."""
+
+from pathlib import Path
+
+from dvc.repo import Repo
+
+from tests.project import clone
+from tests.test_pipeline import STAGES, enter
+
+
+def contents() -> dict[Path, bytes]:
+    paths = [
+        Path("dvc.lock"),
+        *(path for top in ("data", "models", "reports") for path in Path(top).rglob("*")),
+    ]
+    return {path: path.read_bytes() for path in paths if path.is_file()}
+
+
+def test_by_force_and_afresh_the_pipeline_makes_every_byte_again(tmp_path, monkeypatch):
+    enter(clone(tmp_path), monkeypatch)
+    monkeypatch.setenv("SLM_FRESH", "1")
+    with Repo() as repo:
+        repo.reproduce()
+        before = contents()
+        assert [stage.name for stage in repo.reproduce(force=True)] == STAGES
+    assert contents() == before
