@@ -1,15 +1,19 @@
 """One section of params.yaml, typed and checked before a stage does anything."""
 
+import reprlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NoReturn, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 PARAMS_FILE = Path("params.yaml")
+SHORT = reprlib.Repr()  # a wrong value may be anything, of any size
+SHORT.maxlevel = 1
+SHORT.maxstring = SHORT.maxother = SHORT.maxlong = 80
 
 
 class UserError(Exception):
@@ -54,21 +58,41 @@ def read_yaml(path: Path) -> dict[str, Any]:
         mark = error.problem_mark
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         raise UserError(f"{where}: not valid YAML: {error.problem}".splitlines()[0]) from None
+    except RecursionError:
+        raise UserError(f"{path}: not valid YAML: nested too deeply") from None
+    except (YAMLError, ValueError) as error:  # a control character, a number of 5000 digits
+        raise UserError(f"{path}: not valid YAML: {error}".splitlines()[0].partition(";")[0]) from None
     if not isinstance(values, dict):
-        raise UserError(f"{path}: must be a mapping of sections, not {values!r}")
+        raise UserError(f"{path}: must be a mapping of sections, not {SHORT.repr(values)}")
     return values
 
 
-def run_stage(main: Callable[[], None]) -> None:
-    """Run a stage: what the user can mend ends in a line and status 1, an interrupt in status 130."""
+def run_command(main: Callable[[], None]) -> None:
+    """Run a program: what the user can mend ends in a line and status 1, an interrupt in status 130."""
     try:
         main()
     except UserError as error:
-        print(f"error: {error}".replace("\n", "\nerror: "), file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        _fail(str(error))
+    except OSError as error:  # from anywhere: a file may have become unreadable
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        _fail("out of memory: a smaller model, block_size or batch_size takes less")
+    except KeyboardInterrupt as interrupt:
+        print(f"interrupted{interrupt}", file=sys.stderr)
         sys.exit(130)  # never 0: DVC would record the half-done outputs
+
+
+def _fail(lines: str) -> NoReturn:
+    print(f"error: {lines}".replace("\n", "\nerror: "), file=sys.stderr)
+    sys.exit(1)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether an error is Python's or one of torch's, which is not imported here."""
+    is_torchs = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or is_torchs
 
 
 def _describe(section: type[Section], error: Any) -> tuple[str, list[str]]:
@@ -77,12 +101,13 @@ def _describe(section: type[Section], error: Any) -> tuple[str, list[str]]:
     message = error["msg"]
     if error["type"] == "missing":
         return key, ["missing"]
-    if error["type"] == "extra_forbidden":
+    if error["type"] in {"extra_forbidden", "invalid_key"}:
         model = _model_at(section, error["loc"][:-1])
         return key, [f"unknown key; allowed: {', '.join(model.model_fields)}"]
     if error["type"] == "value_error":  # our own checks name the value
         return key, [message.removeprefix("Value error, ")]
-    return key, [repr(error["input"]), message[message.index("should") :] if "should" in message else message]
+    allowed = message[message.index("should") :] if "should" in message else message
+    return key, [SHORT.repr(error["input"]), allowed]
 
 
 def _is_tag(part: int | str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from slm.files import replacing, write_json
+from slm.files import replacing, write_json, writing
 from slm.params import UserError
 
 SCHEMA = pa.schema([pa.field("text", pa.string(), nullable=False)])
@@ -36,7 +36,10 @@ def write_corpus(documents: Iterable[Document], folder: Path, origin: dict[str, 
     n_empty = 0
     train_path, validation_path = folder / "train.parquet", folder / "validation.parquet"
     with replacing(train_path) as train_temporary, replacing(validation_path) as validation_temporary:
-        with _Split(train_temporary) as train, _Split(validation_temporary) as validation:
+        with (
+            _Split(train_path, train_temporary) as train,
+            _Split(validation_path, validation_temporary) as validation,
+        ):
             for split, text, bits in documents:
                 if not text or text.isspace():
                     n_empty += 1
@@ -83,18 +86,22 @@ def _open(path: Path) -> Iterator[pq.ParquetFile]:
             yield file
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
+    except PermissionError as error:
+        raise UserError(f"{path}: could not be read: {error.strerror}") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a whole Parquet file: {str(error).splitlines()[0]}") from None
 
 
 class _Split:
-    """A Parquet file as it is written, in constant memory."""
+    """A Parquet file as it is written, in constant memory, to a temporary path."""
 
-    def __init__(self, path: Path):
-        # Texts hardly repeat: a dictionary and the least and greatest of them would be for nothing.
-        self._writer = pq.ParquetWriter(
-            path, SCHEMA, compression="zstd", use_dictionary=False, write_statistics=False
-        )
+    def __init__(self, path: Path, temporary: Path):
+        self._path = path
+        with writing(path):
+            # Texts hardly repeat: a dictionary and the least and greatest of them would be for nothing.
+            self._writer = pq.ParquetWriter(
+                temporary, SCHEMA, compression="zstd", use_dictionary=False, write_statistics=False
+            )
         self._texts: list[bytes] = []
         self._n_bytes_held = 0
         self.n = self.n_bytes = 0
@@ -106,7 +113,8 @@ class _Split:
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         if error is None:  # else the file is dropped, and may be broken
             self._flush()
-        self._writer.close()
+        with writing(self._path):
+            self._writer.close()
 
     def add(self, text: bytes, bits: float | None) -> None:
         n_bytes = len(text)
@@ -129,7 +137,9 @@ class _Split:
 
     def _flush(self) -> None:
         if self._texts:
-            self._writer.write_batch(pa.record_batch([pa.array(self._texts, pa.string())], schema=SCHEMA))
+            batch = pa.record_batch([pa.array(self._texts, pa.string())], schema=SCHEMA)
+            with writing(self._path):
+                self._writer.write_batch(batch)
         self._texts, self._n_bytes_held = [], 0
 
     def summary(self) -> dict[str, Any]:

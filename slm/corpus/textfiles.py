@@ -99,6 +99,8 @@ def _read_jsonl(path: Path) -> Iterator[str]:
 def _text_of(line: str, where: str) -> str:
     try:
         value = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: not valid JSON: {error.msg} at character {error.pos}") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: not valid JSON: {error}") from None
     if not isinstance(value, dict):

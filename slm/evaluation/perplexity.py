@@ -4,6 +4,7 @@ Shapes: N tokens in the text, B windows at a time, L tokens in each.
 """
 
 import math
+import sys
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ import torch
 from slm.model.gpt import GPT, cross_entropy
 from slm.params import UserError
 from slm.progress import Progress
+
+MAX_LOSS = math.log(sys.float_info.max)  # nats a token
 
 
 @torch.inference_mode()
@@ -63,10 +66,13 @@ def summary(losses: np.ndarray, n_bytes: int) -> dict[str, float]:
     """What the losses (nats, one a token) of a text of `n_bytes` bytes of UTF-8 add up to.
 
     `bits_per_byte` does not depend on the tokenizer. The tokens that end a text must be predicted too: their
-    losses count, though they stand for no bytes.
+    losses count, though they stand for no bytes. Raises UserError if the mean loss is no number, or so large
+    that the perplexity is none.
     """
     total = float(losses.sum(dtype=np.float64))
     mean = total / len(losses)
+    if not mean < MAX_LOSS:
+        raise UserError(f"the model's mean loss is {mean:.2g} nats a token; train it again")
     return {
         "val_loss": mean,  # nats a token
         "perplexity": math.exp(mean),

@@ -24,7 +24,7 @@ class Config(Section):
     section: ClassVar[str] = "config"
 
     architecture: Literal["gpt"]
-    vocab_size: Annotated[int, Field(ge=1)]
+    vocab_size: Annotated[int, Field(ge=1, le=1_000_000)]
     model: ModelParams
 
 
@@ -37,17 +37,21 @@ def save_model(model: GPT, folder: Path) -> None:
         write_json(folder / CONFIG, config.model_dump())  # if this fails, the weights stay out too
 
 
-def load_model(folder: Path, device: torch.device | str = "cpu") -> GPT:
-    """Read a model that `save_model` wrote, in evaluation mode.
+def load_model(folder: Path, device: torch.device | str = "cpu", vocab_size: int | None = None) -> GPT:
+    """Read a model that `save_model` wrote, in evaluation mode; if `vocab_size` is given, it must be its own.
 
     Only JSON and safetensors are read: neither can hold code. Raises UserError if a file is missing, cut
-    short or not of the shapes that config.json promises.
+    short or not of the shapes that config.json promises, or a weight is no number.
     """
     config = Config.check(read_json(folder / CONFIG), folder / CONFIG)
+    if vocab_size not in (None, config.vocab_size):
+        raise UserError(
+            f"{folder / CONFIG}: config.vocab_size: {config.vocab_size} found, the tokens are of {vocab_size}"
+        )
     weights = _read_weights(folder / WEIGHTS)
     with torch.device("meta"):  # shapes only: the weights come from the file
         model = GPT(config.model, config.vocab_size)
-    _check_shapes(weights, model.state_dict(), folder / WEIGHTS)
+    _check_weights(weights, model.state_dict(), folder / WEIGHTS)
     model.load_state_dict(weights, assign=True)
     return model.to(device).eval()
 
@@ -57,15 +61,19 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         return safetensors.torch.load_file(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; `dvc repro` makes it") from None
+    except OSError as error:
+        raise UserError(f"{path}: could not be read: {error.strerror or error}") from None
     except SafetensorError as error:
         raise UserError(f"{path}: not a whole safetensors file: {error}") from None
 
 
-def _check_shapes(weights: dict[str, Tensor], expected: dict[str, Tensor], path: Path) -> None:
+def _check_weights(weights: dict[str, Tensor], expected: dict[str, Tensor], path: Path) -> None:
     for name in sorted(weights.keys() | expected.keys()):
         found, wanted = (_describe(tensors.get(name)) for tensors in (weights, expected))
         if found != wanted:
             raise UserError(f"{path}: {name}: {found} found, {wanted} expected by {CONFIG}")
+        if not weights[name].isfinite().all():
+            raise UserError(f"{path}: {name}: holds NaN or infinity")
 
 
 def _describe(tensor: Tensor | None) -> str:

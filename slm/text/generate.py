@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from slm.model.gpt import GPT
+from slm.params import UserError
 from slm.text.params import SampleParams
 
 
@@ -28,6 +29,8 @@ def generate(model: GPT, prompt: list[int], params: SampleParams, end_of_text: i
         window = ids[:, -model.params.block_size :].to(model.device)
         logits = model(window, last=1)[:, -1].cpu()  # (B, V)
         probs = next_token_probs(logits, params.temperature, params.top_k)
+        if probs.isnan().any():
+            raise UserError("the model's logits are no numbers; train it again")
         new = torch.multinomial(probs, num_samples=1, generator=draws)  # (B, 1)
 
         goes_on = new[:, 0] != end_of_text
@@ -49,5 +52,6 @@ def next_token_probs(logits: Tensor, temperature: float, top_k: int | None) -> T
     if temperature == 0:
         top_k, temperature = 1, 1.0
     values, tokens = logits.double().topk(min(top_k or logits.size(-1), logits.size(-1)))
-    shares = torch.softmax(values / temperature, dim=-1)  # in float64: a tiny temperature makes large numbers
+    below = values - values[:, :1]  # at most 0, so that a tiny temperature makes no infinity
+    shares = torch.softmax(below / temperature, dim=-1)
     return torch.zeros_like(logits, dtype=torch.float64).scatter(-1, tokens, shares)

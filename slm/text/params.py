@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from slm.params import Section
 
@@ -18,3 +18,11 @@ class SampleParams(Section):
     temperature: Annotated[float, Field(ge=0, le=1000)]  # 0 always takes the likeliest token
     top_k: Annotated[int, Field(ge=1)] | None  # draw from so many of the likeliest tokens; null is all
     seed: Annotated[int, Field(ge=0, lt=2**63)]
+
+    @field_validator("prompts")
+    @classmethod
+    def _can_be_encoded(cls, prompts: list[str]) -> list[str]:
+        for prompt in prompts:
+            if any("\ud800" <= char <= "\udfff" for char in prompt):
+                raise ValueError(f"{prompt!r} has half a surrogate pair; allowed: text that UTF-8 can hold")
+        return prompts

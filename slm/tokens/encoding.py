@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 from slm.corpus.documents import estimate_bytes, read_documents
 from slm.files import replacing
+from slm.params import UserError
 from slm.progress import Progress
 from slm.tokens.bins import SPLITS, SplitMeta, TokensMeta, bin_dtype, write_meta
 from slm.tokens.params import TokenizerParams
@@ -74,12 +75,14 @@ def write_bin(parquet: Path, path: Path, encoder: Encoder, dtype: np.dtype) -> S
         path.open("wb") as file,
     ):
         for texts, ids in _encode_in_threads(read_documents(parquet), encoder):
-            ids.astype(dtype).tofile(file)
+            file.write(ids.astype(dtype).data)
             batch_bytes = sum(len(text.encode()) for text in texts)
             n_tokens += len(ids)
             n_documents += len(texts)
             n_bytes += batch_bytes
             progress.advance(batch_bytes)
+    if not n_documents:
+        raise UserError(f"{parquet}: no documents")
     return SplitMeta(tokens=n_tokens, documents=n_documents, bytes=n_bytes)
 
 
