@@ -13,8 +13,7 @@ from dvc.cli import main as dvc
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
-from tests.imports import imported_files
-from tests.project import ROOT, change_params, clone, commit, git
+from tests.project import change_params, clone, commit, git
 
 STAGES = ["download", "tokenize", "train", "evaluate", "sample", "plot"]
 
@@ -134,9 +133,3 @@ def test_a_changed_byte_in_the_users_text_runs_the_pipeline_again(tmp_path, monk
         assert repo.reproduce("tokenize") == []
         (folder / "mine.txt").write_text(text.replace("cat", "bat"))
         assert [stage.name for stage in repo.reproduce("tokenize")] == ["download", "tokenize"]
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_depends_on_all_the_code_it_imports_and_on_no_other(stage):
-    deps = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"][stage]["deps"]
-    assert {dep for dep in deps if dep.endswith(".py")} == imported_files(ROOT / f"stages/{stage}.py", ROOT)
