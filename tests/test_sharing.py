@@ -1,0 +1,128 @@
+"""Results shared through a remote, and earlier params: what was made once is not made again."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import boto3
+import pytest
+from dvc.cli import main
+from moto.server import ThreadedMotoServer
+
+from tests.project import TINY, change_params, clone, commit, git, run_stage
+from tests.test_pipeline import STAGES, enter
+
+REMOTES = ["directory", "s3"]
+COMMITTED = {"data": TINY["data"]}
+EARLIER = {"data": {"max_documents": 250}}  # another corpus, so other tokens and another model
+MODEL, SAMPLES = Path("models/model.safetensors"), Path("reports/samples.md")
+
+
+def dvc(*arguments: str) -> None:
+    assert main(list(arguments)) == 0
+
+
+def stages_run(*arguments: str) -> list[str]:
+    """The stages whose commands `dvc repro` runs: not those that it finds unchanged or in the run-cache."""
+    log = Path(".slm/log.jsonl")
+    log.unlink(missing_ok=True)
+    dvc("repro", *arguments)
+    return [json.loads(line)["stage"] for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def results() -> dict[str, bytes]:
+    """The model and every file of the reports."""
+    return {str(path): path.read_bytes() for path in [MODEL, *Path("reports").rglob("*.*")]}
+
+
+@contextmanager
+def s3_server() -> Iterator[str]:
+    """A server on loopback with a bucket `results`; gives its address."""
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "test")
+        for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+            patch.setenv(name, "/nonexistent")  # the user's own have no say here
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        address = "http://{}:{}".format(*server.get_host_and_port())
+        boto3.client("s3", region_name="us-east-1", endpoint_url=address).create_bucket(Bucket="results")
+        yield address
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """A project with two remotes that committed a run and then made the experiment `earlier`.
+
+    Both are on each remote, and on a git server; the folder is back at the commit.
+    """
+    folder, server = clone(tmp_path_factory.mktemp("original")), tmp_path_factory.mktemp("server")
+    with s3_server() as address, pytest.MonkeyPatch.context() as patch:
+        enter(folder, patch)
+        dvc("remote", "add", "directory", str(tmp_path_factory.mktemp("store")))
+        dvc("remote", "add", "s3", "s3://results/slm")
+        dvc("remote", "modify", "s3", "endpointurl", address)
+        assert stages_run() == STAGES
+        commit(folder)
+        git(folder, "clone", "-q", "--bare", ".", str(server))
+        committed = results()
+        for remote in REMOTES:
+            dvc("push", "--run-cache", "-r", remote)
+        dvc("exp", "run", "-n", "earlier", "-S", f"data.max_documents={EARLIER['data']['max_documents']}")
+        earlier = results()
+        for remote in REMOTES:
+            dvc("push", "--run-cache", "-r", remote)
+            dvc("exp", "push", str(server), "earlier", "-r", remote)
+        git(folder, "checkout", "-q", ".")
+        dvc("checkout")
+        assert results() == committed
+        assert earlier[str(MODEL)] != committed[str(MODEL)]
+        yield SimpleNamespace(folder=folder, server=server, committed=committed, earlier=earlier)
+
+
+@pytest.fixture(params=REMOTES)
+def fresh_clone(request, original, tmp_path, monkeypatch):
+    """A colleague's clone, as the current folder, after `dvc pull --run-cache`."""
+    git(tmp_path, "clone", "-q", str(original.server), "clone")
+    enter(tmp_path / "clone", monkeypatch)
+    dvc("remote", "default", "--local", request.param)
+    dvc("pull", "--run-cache")
+    return tmp_path / "clone"
+
+
+def test_going_back_to_earlier_params_takes_the_model_from_the_run_cache(original, monkeypatch):
+    enter(original.folder, monkeypatch)
+    for params, expected in ((EARLIER, original.earlier), (COMMITTED, original.committed)):
+        change_params(original.folder, params)
+        assert stages_run() == ["sample"]  # it has an out that git keeps: for those DVC has no run-cache
+        assert results() == expected
+
+
+def test_a_fresh_clone_has_the_reports_writes_the_same_text_and_has_nothing_to_run(fresh_clone, original):
+    assert results() == original.committed
+    SAMPLES.unlink()
+    assert run_stage(fresh_clone, "sample").returncode == 0
+    assert results() == original.committed
+    assert stages_run() == []
+
+
+def test_a_fresh_clone_takes_the_corpus_of_earlier_params_from_the_run_cache(fresh_clone):
+    change_params(fresh_clone, EARLIER)
+    assert stages_run("--pull", "download") == []
+    assert json.loads(Path("data/corpus/summary.json").read_text())["train"]["documents"] < 250
+
+
+def test_a_fresh_clone_takes_over_an_experiment_and_goes_back_without_training(fresh_clone, original):
+    dvc("status", "--quiet")  # fails if something changed, which the next line would take as it is
+    dvc("commit", "--force")  # the reports came with git; now the run-cache has them too
+    dvc("exp", "pull", "origin", "earlier")
+    dvc("exp", "apply", "earlier")
+    assert results() == original.earlier
+    assert stages_run() == []
+    change_params(fresh_clone, COMMITTED)
+    assert stages_run() == []
+    assert results() == original.committed
