@@ -66,6 +66,10 @@ def _state(learner: Learner, record: Record) -> State:
 
 
 def _is_sound(learner: Learner, record: Record) -> bool:
-    """Whether training can go on from here: once a weight is no number, it cannot."""
-    numbers = [*record.recent, *(parameter.detach() for parameter in learner.model.parameters())]
+    """Whether training can go on from here: once a weight is no number, it cannot.
+
+    A gradient may be infinite in float16: the scaler skips its step.
+    """
+    losses = [loss for loss, _ in record.recent]
+    numbers = [*losses, *(parameter.detach() for parameter in learner.model.parameters())]
     return bool(torch.stack([tensor.isfinite().all() for tensor in numbers]).all())
