@@ -21,6 +21,7 @@ from slm.params import run_command
 from slm.stage import run_stage
 from stages import check
 from tests import project
+from tests.pipeline import STAGES
 from tests.spoiling import (
     CONFIG,
     CORPUS,
@@ -62,7 +63,6 @@ from tests.spoiling import (
     write,
 )
 
-STAGES = ("download", "tokenize", "train", "evaluate", "sample", "plot")
 NEEDED = ("data", "models", "reports", "requirements", "slm", "stages", ".slm", "params.yaml", "dvc.yaml")
 ENVIRONMENT = {"SLM_PROGRESS": "off", "SLM_DEVICE": "cpu", "SLM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 

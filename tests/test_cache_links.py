@@ -7,8 +7,8 @@ import pytest
 from dvc.cli import main
 
 from slm.tokens.bins import SPLITS, open_bin
-from tests.project import change_params, clone, git, run_stage
-from tests.test_pipeline import enter
+from tests.pipeline import clone_that_ran, enter
+from tests.project import change_params, git, run_stage
 
 TOKENS, CACHE = Path("data/tokens"), Path(".dvc/cache/files/md5")
 
@@ -38,12 +38,7 @@ def cached() -> set[Path]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A project that ran."""
-    folder = clone(tmp_path_factory.mktemp("project"))
-    with pytest.MonkeyPatch.context() as patch:
-        enter(folder, patch)
-        dvc("repro")
-        git(folder, "commit", "-qam", "ran")
-    return folder
+    return clone_that_ran(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture

@@ -13,18 +13,13 @@ from ruamel.yaml import YAML
 
 from slm.params import PARAMS_FILE, read_yaml
 from stages.impact import FOLLOWS, RUNS, impact_table, keys_of
-from tests.project import ROOT, clone
-from tests.test_pipeline import STAGES, enter, reproduced
+from tests.pipeline import STAGES, clone_that_ran, enter, reproduced
+from tests.project import ROOT
 
 
 @pytest.fixture(scope="module")
 def project_once(tmp_path_factory):
-    """A clone whose pipeline ran once."""
-    folder = clone(tmp_path_factory.mktemp("clone"))
-    with pytest.MonkeyPatch.context() as patch:
-        enter(folder, patch)
-        assert reproduced() == STAGES
-    return folder
+    return clone_that_ran(tmp_path_factory.mktemp("clone"))
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The real pipeline, driven by DVC in a temporary clone."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -13,20 +12,13 @@ from dvc.cli import main as dvc
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
-from tests.project import change_params, clone, commit, git
-
-STAGES = ["download", "tokenize", "train", "evaluate", "sample", "plot"]
+from tests.pipeline import STAGES, clone_that_ran, enter, reproduced
+from tests.project import change_params, clone, git
 
 
 @pytest.fixture(scope="module")
 def clone_once(tmp_path_factory):
-    """A clone whose pipeline ran once."""
-    folder = clone(tmp_path_factory.mktemp("clone"))
-    with pytest.MonkeyPatch.context() as patch:
-        enter(folder, patch)
-        assert reproduced() == STAGES
-    commit(folder)
-    return folder
+    return clone_that_ran(tmp_path_factory.mktemp("clone"))
 
 
 @pytest.fixture
@@ -37,18 +29,6 @@ def project(clone_once, monkeypatch):
     git(clone_once, "checkout", "-q", ".")
     with Repo() as repo:
         repo.checkout(force=True)
-
-
-def enter(folder, monkeypatch):
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
-    monkeypatch.setenv("SLM_PROGRESS", "off")
-
-
-def reproduced() -> list[str]:
-    """Names of the stages that `dvc repro` runs, in order."""
-    with Repo() as repo:
-        return [stage.name for stage in repo.reproduce()]
 
 
 def running(log: str) -> list[str]:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from dvc.repo import Repo
 
+from tests.pipeline import STAGES, enter
 from tests.project import clone
-from tests.test_pipeline import STAGES, enter
 
 
 def contents() -> dict[Path, bytes]:

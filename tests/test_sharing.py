@@ -11,8 +11,8 @@ import pytest
 from dvc.cli import main
 from moto.server import ThreadedMotoServer
 
+from tests.pipeline import STAGES, enter
 from tests.project import TINY, change_params, clone, commit, git, run_stage
-from tests.test_pipeline import STAGES, enter
 
 REMOTES = ["directory", "s3"]
 COMMITTED = {"data": TINY["data"]}

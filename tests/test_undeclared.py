@@ -21,8 +21,8 @@ from slm.stage import DVC_FILE, Stage, resolve
 from stages.check import SECTIONS
 from stages.impact import outputs, sections_of
 from stages.imports import imported_files
+from tests.pipeline import STAGES
 from tests.project import ROOT, clone
-from tests.test_pipeline import STAGES
 
 HIDDEN = (".git/", ".dvc/", ".slm/")  # the last is a stage's log and the states of a training, no results
 WATCHED = """

@@ -20,9 +20,7 @@ class Record:
     train_curve: list[TrainPoint] = field(default_factory=list)
     validation_curve: list[ValidationPoint] = field(default_factory=list)
     best_weights: dict[str, Tensor] = field(default_factory=dict)
-    recent: list[Tensor] = field(
-        default_factory=list
-    )  # loss and gradient norm of each step since the last point
+    recent: list[Tensor] = field(default_factory=list)  # loss and gradient norm since the last point
 
     @property
     def best(self) -> ValidationPoint:

@@ -19,8 +19,10 @@ def learning_rate(step: int, params: TrainParams) -> float:
     if params.schedule == "cosine":
         progress = (step - params.warmup_steps) / (params.max_steps - params.warmup_steps)
         share = (1 + math.cos(math.pi * progress)) / 2
+    elif step < end_begins(params):
+        return params.learning_rate  # to the last bit, whatever min_lr is
     else:
-        share = min(1.0, (params.max_steps - step) / max(1, params.decay_steps))
+        share = (params.max_steps - step) / params.decay_steps
     return params.min_lr + (params.learning_rate - params.min_lr) * share
 
 
