@@ -2,6 +2,7 @@
 
 `SLM_DEVICE` chooses the device: `auto` (the default: a GPU if there is one), `cpu`, `cuda`, `cuda:1`, `mps`.
 `SLM_THREADS` is the number of CPU threads; as many as there are cores unless it is set.
+`LOCAL_RANK` says which of the GPUs is this process's where there are several processes; torchrun sets it.
 """
 
 import importlib.util
@@ -23,7 +24,7 @@ def setup_torch(deterministic: bool = False) -> torch.device:
     former. What has no such way raises RuntimeError when it is met.
     """
     _set_threads()
-    device = _device(os.environ.get("SLM_DEVICE", "auto"))
+    device = pick_device()
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.set_float32_matmul_precision("high")  # TF32 (10 bits of mantissa) in float32 matrix products
@@ -31,6 +32,12 @@ def setup_torch(deterministic: bool = False) -> torch.device:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
         torch.use_deterministic_algorithms(deterministic)
     return device
+
+
+def pick_device() -> torch.device:
+    """The device that the environment chooses. Raises UserError for one that is not there."""
+    n_cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return _device(os.environ.get("SLM_DEVICE", "auto"), n_cuda, os.environ.get("LOCAL_RANK"))
 
 
 def fingerprint(device: torch.device) -> dict[str, Any]:
@@ -68,12 +75,13 @@ def should_compile(choice: Literal["auto"] | bool, device: torch.device) -> bool
     return device.type == "cuda" and has_compiler and importlib.util.find_spec("triton") is not None
 
 
-def _device(name: str) -> torch.device:
-    n_cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+def _device(name: str, n_cuda: int, local_rank: str | None) -> torch.device:
     found = ["cuda"] * (n_cuda > 0) + [f"cuda:{i}" for i in range(n_cuda)]
     found += ["mps"] * torch.backends.mps.is_available() + ["cpu"]  # the best first
     if name == "auto":
         name = found[0]
+    if name == "cuda" and local_rank is not None:
+        name = f"cuda:{local_rank}"
     if name not in found:
         choices = ", ".join(["auto", *found])
         raise UserError(f"SLM_DEVICE: {name!r} is not allowed on this machine; allowed: {choices}")

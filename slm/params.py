@@ -91,7 +91,8 @@ def _fail(lines: str) -> NoReturn:
 
 def _is_out_of_memory(error: Exception) -> bool:
     """Whether an error is Python's or one of torch's, which is not imported here."""
-    is_torchs = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    lines = ("can't allocate memory", "could not create a primitive")  # the second is oneDNN's
+    is_torchs = type(error).__name__ == "OutOfMemoryError" or any(line in str(error) for line in lines)
     return isinstance(error, MemoryError) or is_torchs
 
 

@@ -22,15 +22,16 @@ from slm.corpus.documents import read_documents
 from slm.device import setup_torch
 from slm.evaluation.perplexity import summary
 from slm.model.checkpoint import WEIGHTS, load_model
-from slm.model.gpt import GPT, cross_entropy, init_weights
+from slm.model.gpt import GPT, cross_entropy, new_gpt
 from slm.params import UserError, run_command
-from slm.text.generate import generate, next_token_probs
+from slm.text.generate import generate
 from slm.text.params import SampleParams
+from slm.text.sampling import next_token_probs
 from slm.tokens.bins import open_bin, read_meta
 from slm.tokens.tokenizer import decode, encode, load, tiktoken_encoding
 from slm.training.batches import training_batch, validation_batch
 from slm.training.learner import Learner
-from slm.training.optimizer import build_optimizer
+from slm.training.optimizer import build_optimizers
 from slm.training.params import TrainParams
 from slm.training.schedule import learning_rate
 
@@ -146,9 +147,9 @@ def the_logits(walk: Walk) -> str:
         [_piece(walk, [i]) + " ← the text" * (i == right), f"{logits[i]:.2f}", f"{100 * probs[i]:.3g}%"]
         for i in dict.fromkeys([*probs.topk(N_BEST).indices.tolist(), right])
     ]
-    return f"""{_link(GPT.forward)} gives, at each position, every token of the vocabulary a score, its logit:
-shape {tuple(walk.logits.shape)}. A softmax turns them into probabilities of the next token. The model is
-least sure at position {at}, after {_context(walk, at)}:
+    return f"""{_link(type(walk.model).forward)} gives, at each position, every token of the vocabulary a
+score, its logit: shape {tuple(walk.logits.shape)}. A softmax turns them into probabilities of the next
+token. The model is least sure at position {at}, after {_context(walk, at)}:
 
 {_table(["next token", "logit", "probability"], rows)}
 
@@ -181,7 +182,7 @@ The hardest tenth of the tokens makes up {share:.0%} of the sum. Some of the tex
 def the_step(walk: Walk) -> str:
     exact = TrainParams.load().model_copy(update={"dtype": "float32", "compile": False})
     learner = Learner(walk.model.params, exact, walk.model.vocab_size)
-    weight, rate = learner.model.blocks[0].mlp.up.weight, learning_rate(0, exact)
+    weight, rate = learner.model.head_weight, learning_rate(0, exact)
     weight_before, before = weight[0, 0].item(), _loss(learner.model, walk)
     _, grad_norm = learner.step(walk.inputs, walk.targets, rate)
     weight_after, after = weight[0, 0].item(), _loss(learner.model, walk)
@@ -191,14 +192,14 @@ def the_step(walk: Walk) -> str:
         ["loss of the new model", f"{before:.4f}"],
         [f"norm of the gradient ({clipping})", f"{grad_norm:.4g}"],
         ["learning rate of step 0", f"{rate:.4g}"],
-        ["`blocks[0].mlp.up.weight[0, 0]`", f"{weight_before:.7f} → {weight_after:.7f}"],
+        ["`head_weight[0, 0]`", f"{weight_before:.7f} → {weight_after:.7f}"],
         ["change of this weight", f"{weight_after - weight_before:.3g}"],
         ["loss of the new model after the step", f"{after:.4f}"],
         ["loss of the trained model", f"{walk.losses.mean():.4f}"],
     ]
-    return f"""A new model, fresh from {_link(init_weights)}, takes one {_link(Learner.step)} on this text
+    return f"""A new model, fresh from {_link(new_gpt)}, takes one {_link(Learner.step)} on this text
 alone, at the first {_link(learning_rate)} of the schedule: the loss {"falls" if after < before else "rises"}
-by {abs(before - after):.4f}. AdamW, from {_link(build_optimizer)}, divides a gradient by its usual size.
+by {abs(before - after):.4f}. AdamW, from {_link(build_optimizers)}, divides a gradient by its usual size.
 In a first step only its sign is left, so that each weight moves by about the learning rate.
 
 {_table(["", "value"], rows)}"""
@@ -212,16 +213,19 @@ def the_sample(walk: Walk) -> str:
 
     def written(temperature: float) -> str:
         changes = {"temperature": temperature, "num_samples": 1, "max_new_tokens": n_new}
-        new = generate(walk.model, prompt, params.model_copy(update=changes), end_of_text)[0]
+        new = generate(walk.model, [prompt], params.model_copy(update=changes), end_of_text)[0][0]
         return _quote(decode(walk.tokenizer, [*prompt, *new]) + " […]" * (len(new) == n_new))
 
-    settings = dict.fromkeys([(1.0, None), (params.temperature, None), (params.temperature, params.top_k)])
-    columns = [next_token_probs(walk.logits[:, at], *setting)[0] for setting in settings]  # (V,) each
+    plain = {"top_k": None, "top_p": None, "min_p": None, "repetition_penalty": 1.0}
+    steps = [params.model_copy(update=plain | {"temperature": 1.0}), params.model_copy(update=plain), params]
+    settings = {step.in_words(): step for step in steps}
+    columns = [  # (V,) each
+        next_token_probs(walk.logits[:, at], walk.inputs[:, : at + 1], step)[0] for step in settings.values()
+    ]
     best = columns[0].topk(N_BEST).indices
     rows = [[_piece(walk, [i]), *(f"{100 * probs[i]:.3g}%" for probs in columns)] for i in best.tolist()]
     rows += [["all others", *(f"{100 * probs.index_fill(0, best, 0).sum():.3g}%" for probs in columns)]]
     rows += [["tokens that can be drawn", *(f"{probs.count_nonzero():,}" for probs in columns)]]
-    names = [f"temperature {t:g}" + (f", top-k {k}" if k else "") for t, k in settings]
     return f"""Given {_piece(walk, walk.inputs[0, : at + 1])}, the model goes on by itself: {_link(generate)}
 picks a next token from its predictions, appends it and asks again. Picking the likeliest each time (greedy):
 
@@ -233,7 +237,7 @@ Drawing at temperature {params.temperature:g}, with seed {params.seed}:
 
 Before each draw, {_link(next_token_probs)} reshapes the probabilities. Those of the first new token:
 
-{_table(["next token", *names], rows)}"""
+{_table(["next token", *settings], rows)}"""
 
 
 SECTIONS = {

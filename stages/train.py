@@ -1,9 +1,11 @@
 """Stage 3, train: learn from the training tokens, keep the model that does best on the validation tokens."""
 
+import os
 from pathlib import Path
 
 from slm.files import write_json
 from slm.model.params import ModelParams
+from slm.params import run_command
 from slm.stage import Stage, project_folder, run_stage
 from slm.tokens.bins import open_bin, read_meta
 from slm.training.curves import write_curve
@@ -13,20 +15,27 @@ from slm.training.params import TrainParams
 def main(stage: Stage) -> None:
     model_params, train_params = stage.load(ModelParams), stage.load(TrainParams)
     from slm.training.memory import check_memory  # after the params: torch takes its time
+    from slm.training.processes import together
     from slm.training.resume import Resume
     from slm.training.trainer import train
 
     tokens = Path("data/tokens")
-    check_memory(model_params, train_params, read_meta(tokens).vocab_size)
-    result = train(
-        model_params,
-        train_params,
-        open_bin(tokens, "train", at_least=model_params.block_size),
-        open_bin(tokens, "validation"),
-        read_meta(tokens).vocab_size,
-        out=Path("models"),
-        resume=Resume(project_folder() / ".slm/states", stage.inputs()),
-    )
+    vocab_size = read_meta(tokens).vocab_size
+    check_memory(model_params, train_params, vocab_size)
+    train_tokens = open_bin(tokens, "train", at_least=model_params.block_size)
+    validation_tokens = open_bin(tokens, "validation")
+    with together(train_params.batch_size * train_params.grad_accum_steps, module="stages.train") as is_first:
+        result = train(
+            model_params,
+            train_params,
+            train_tokens,
+            validation_tokens,
+            vocab_size,
+            out=Path("models"),
+            resume=Resume(project_folder() / ".slm/states", stage.inputs()),
+        )
+    if not is_first:
+        return
     stage.measured.update(result.measured)
     write_curve(Path("reports/train.csv"), result.train_curve)
     write_curve(Path("reports/val.csv"), result.validation_curve)
@@ -34,4 +43,8 @@ def main(stage: Stage) -> None:
 
 
 if __name__ == "__main__":
-    run_stage("train", main)
+    if os.environ.get("RANK", "0") == "0":
+        run_stage("train", main)
+    else:  # it helps the first process, which writes the log and shows how it goes
+        os.environ["SLM_PROGRESS"] = "off"
+        run_command(lambda: main(Stage("train")))

@@ -14,7 +14,14 @@ TINY = {
     "data": {"max_documents": 300, "validation_fraction": 0.1},
     "tokenizer": {"vocab_size": 300},
     "model": {"n_layer": 1, "n_head": 2, "n_embd": 16, "block_size": 32},
-    "train": {"batch_size": 2, "max_steps": 6, "warmup_steps": 2, "eval_interval": 3, "eval_tokens": 200},
+    "train": {
+        "batch_size": 2,
+        "max_steps": 6,
+        "warmup_steps": 2,
+        "decay_steps": 2,
+        "eval_interval": 3,
+        "eval_tokens": 200,
+    },
     "evaluate": {"ngram_order": 3},
     "sample": {"prompts": ["", "Once"], "num_samples": 2, "max_new_tokens": 20},
 }

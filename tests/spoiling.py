@@ -168,7 +168,7 @@ def halve(tensors: dict[str, torch.Tensor]) -> None:
 
 def filled(value: float) -> Spoil:
     """A weight of the model is this number."""
-    return weights(lambda tensors: tensors["final_norm.weight"].fill_(value))
+    return weights(lambda tensors: tensors["head.weight"].fill_(value))
 
 
 def pickled(name: str) -> Spoil:

@@ -71,7 +71,7 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_state(project, monkeypatch
     before = set(Path(".slm/states").glob("*/*.safetensors"))
     change_params(Path(), {"train": BLOWS_UP})
     status, said = run(Case("", "train", nothing))
-    assert (status, "step 2: the training loss is nan" in said) == (1, True)
+    assert (status, "step 3: the training loss is nan" in said) == (1, True)
     kept = set(Path(".slm/states").glob("*/*.safetensors")) - before
     assert [path.name[:10] for path in kept] == ["0000000001"]
     assert all(tensor.isfinite().all() for path in kept for tensor in load_file(path).values())
@@ -121,7 +121,7 @@ def test_a_log_that_cannot_be_written_is_a_warning_and_the_results_are_there(pro
     ("spoil", "line"),
     [
         (text("mine.txt", b"na\xefve"), "error: mine.txt: not UTF-8 at byte 2"),
-        (TOO_LARGE, "error: params.yaml: training needs more than 2,4"),
+        (TOO_LARGE, "error: params.yaml: training needs more than 1,9"),
     ],
     ids=["a text", "a model"],
 )

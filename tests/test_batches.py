@@ -87,3 +87,12 @@ def test_validation_windows_are_distinct_and_as_many_as_asked(n, block_size, n_t
 
 def test_validation_windows_are_spread_over_the_split():
     assert validation_windows(tokens_of(1000), 10, 100).tolist() == list(range(0, 100, 10))
+
+
+@given(n=sizes, quarter=sizes, batch_size=sizes, n_pieces=st.sampled_from([1, 2, 4]))
+def test_pieces_hold_what_their_window_holds_in_order(n, quarter, batch_size, n_pieces):
+    whole = training_batch(tokens_of(n), 4 * quarter, batch_size, seed=1, step=2)
+    cut = training_batch(tokens_of(n), 4 * quarter, batch_size, 1, 2, n_pieces)
+    for of_window, of_pieces in zip(whole, cut, strict=True):
+        assert of_pieces.shape == (batch_size * n_pieces, 4 * quarter // n_pieces)
+        assert (of_pieces.flatten() == of_window.flatten()).all()

@@ -7,7 +7,7 @@ import safetensors.torch
 import torch
 
 from slm.model.checkpoint import load_model, save_model
-from slm.model.gpt import GPT
+from slm.model.gpt import new_gpt
 from slm.params import UserError
 from tests.tiny import model_params
 
@@ -17,7 +17,7 @@ PARAMS = model_params(dropout=0.1)
 @pytest.fixture
 def saved(tmp_path):
     torch.manual_seed(0)
-    model = GPT(PARAMS, vocab_size=13)
+    model = new_gpt(PARAMS, vocab_size=13)
     save_model(model, tmp_path)
     return model, tmp_path
 
@@ -62,7 +62,7 @@ def test_only_the_two_files_are_left(saved):
 
 def test_a_failed_save_leaves_the_old_model(saved):
     _, folder = saved
-    other = GPT(PARAMS, vocab_size=13)
+    other = new_gpt(PARAMS, vocab_size=13)
     (folder / "config.json").unlink()
     (folder / "config.json").mkdir()  # so that the second file cannot be written
     before = (folder / "model.safetensors").read_bytes()

@@ -109,13 +109,13 @@ def test_every_function_the_walkthrough_links_is_in_the_table(page):
 @pytest.mark.parametrize(
     ("right", "wrong", "complaint"),
     [
-        ("`CausalSelfAttention.forward`", "`CausalSelfAttention.backward`", "slm/model/gpt.py: Causal"),
-        ("`init_weights`", "`initial_weights`", "slm/model/gpt.py: initial_weights"),
-        ("`GPT.token_embedding`", "`GPT.wte`", "slm/model/gpt.py: GPT.wte"),
+        ("`CausalSelfAttention.forward`", "`CausalSelfAttention.backward`", "slm/model/classic.py: Causal"),
+        ("`init_weights`", "`initial_weights`", "slm/model/classic.py: initial_weights"),
+        ("`ClassicGPT.token_embedding`", "`ClassicGPT.wte`", "slm/model/classic.py: ClassicGPT.wte"),
         ("`END_OF_TEXT`", "`END`", "slm/tokens/tokenizer.py: END"),
         ("(../slm/training/schedule.py)", "(../slm/schedule.py)", "slm/schedule.py"),
         ("`train.grad_clip`", "`train.clip`", "params.yaml: train.clip"),
-        ("a softmax.", "a softmax (`sample.top_p`).", "sample.top_p"),
+        ("a softmax.", "a softmax (`sample.beam`).", "sample.beam"),
     ],
 )
 def test_a_wrong_name_is_found(page, right, wrong, complaint):

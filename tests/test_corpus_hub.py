@@ -37,7 +37,14 @@ def hub(tmp_path_factory):
     assert "slm.corpus.hub" not in sys.modules
     with serve(tmp_path_factory.mktemp("hub")) as server, pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_ENDPOINT", server.endpoint)
-        patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("home")))
+        home = tmp_path_factory.mktemp("home")
+        patch.setenv("HF_HOME", str(home))
+        from huggingface_hub import constants  # which tests that use transformers may have imported before
+
+        template = f"{server.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        patch.setattr(constants, "ENDPOINT", server.endpoint)
+        patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        patch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
         yield server
 
 

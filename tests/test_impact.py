@@ -161,10 +161,10 @@ def test_another_version_runs_again_what_it_matters_to(project, pin, other, expe
 
 def test_a_new_key_of_sampling_runs_sample_alone(project):
     schema = Path("slm/text/params.py")
-    added = schema.read_bytes() + b"    top_p: float = 1.0\n"
-    keys = PARAMS_FILE.read_bytes().replace(b"sample:\n", b"sample:\n  top_p: 0.9\n")
+    added = schema.read_bytes() + b"    beam: float = 1.0\n"
+    keys = PARAMS_FILE.read_bytes().replace(b"sample:\n", b"sample:\n  beam: 0.9\n")
     with changed(schema, added), changed(PARAMS_FILE, keys), Repo() as repo:
-        assert impact_table()["sample.top_p"] == ("", "", "", "", RUNS, "")
+        assert impact_table()["sample.beam"] == ("", "", "", "", RUNS, "")
         assert out_of_date(repo) == {"sample"}
 
 

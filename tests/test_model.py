@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from slm.model.gpt import GPT, IGNORED, cross_entropy, n_params
+from slm.model.gpt import GPT, IGNORED, cross_entropy, n_params, new_gpt
 from tests.tiny import model_params
 
 VOCAB = 11
@@ -57,14 +57,14 @@ def reference_logits(model: GPT, ids: list[int]) -> torch.Tensor:
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_logits_are_those_of_the_formulas(bias):
-    model = scrambled(GPT(model_params(bias=bias), VOCAB)).double().eval()
+    model = scrambled(new_gpt(model_params(bias=bias), VOCAB)).double().eval()
     ids = [[3, 1, 4, 1, 5, 9, 2, 6], [0, 10, 7, 7, 7, 2, 8, 1]]
     expected = torch.stack([reference_logits(model, row) for row in ids])
     torch.testing.assert_close(model(torch.tensor(ids)), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_a_later_token_changes_no_earlier_logits():
-    model = scrambled(GPT(model_params(), VOCAB)).eval()
+    model = scrambled(new_gpt(model_params(), VOCAB)).eval()
     ids = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]])
     for position in range(1, 8):
         changed = ids.clone()
@@ -75,7 +75,7 @@ def test_a_later_token_changes_no_earlier_logits():
 
 
 def test_last_gives_the_last_of_all_logits():
-    model = scrambled(GPT(model_params(), VOCAB)).eval()
+    model = scrambled(new_gpt(model_params(), VOCAB)).eval()
     ids = torch.tensor([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]])
     for last in (1, 3, 5):
         torch.testing.assert_close(model(ids, last=last), model(ids)[:, -last:])
@@ -83,12 +83,12 @@ def test_last_gives_the_last_of_all_logits():
 
 def test_more_tokens_than_block_size_are_refused():
     with pytest.raises(ValueError, match="9 tokens are more than block_size, which is 8"):
-        GPT(model_params(), VOCAB)(torch.zeros(1, 9, dtype=torch.int64))
+        new_gpt(model_params(), VOCAB)(torch.zeros(1, 9, dtype=torch.int64))
 
 
 def test_dropout_changes_training_but_not_evaluation():
     torch.manual_seed(0)
-    model = scrambled(GPT(model_params(dropout=0.5), VOCAB))
+    model = scrambled(new_gpt(model_params(dropout=0.5), VOCAB))
     ids = torch.tensor([[3, 1, 4, 1, 5]])
     assert not torch.equal(model(ids), model(ids))
     model.eval()
@@ -97,7 +97,7 @@ def test_dropout_changes_training_but_not_evaluation():
 
 def test_a_new_model_is_as_unsure_as_it_can_be():
     torch.manual_seed(0)
-    model = GPT(model_params(n_embd=48), vocab_size=1000)
+    model = new_gpt(model_params(n_embd=48), vocab_size=1000)
     ids = torch.randint(1000, (16, 9))
     loss = cross_entropy(model(ids[:, :-1]), ids[:, 1:])
     assert loss.item() == pytest.approx(math.log(1000), abs=0.05)
@@ -105,7 +105,7 @@ def test_a_new_model_is_as_unsure_as_it_can_be():
 
 def test_weights_start_as_gpt2_does():
     torch.manual_seed(0)
-    model = GPT(model_params(n_layer=8, n_head=4, n_embd=64), vocab_size=500)
+    model = new_gpt(model_params(n_layer=8, n_head=4, n_embd=64), vocab_size=500)
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
             assert not parameter.any(), name
@@ -123,11 +123,11 @@ def test_n_params_is_the_formula_with_the_head_counted_once(bias):
     c, layers, block = 12, 2, 8
     biases = (3 * c + c + 4 * c + c + 2 * c) * layers + c if bias else 0
     expected = VOCAB * c + block * c + layers * (12 * c * c + 2 * c) + c + biases
-    assert n_params(GPT(model_params(bias=bias), VOCAB)) == expected
+    assert n_params(new_gpt(model_params(bias=bias), VOCAB)) == expected
 
 
 def test_the_head_is_the_token_embedding():
-    model = GPT(model_params(), VOCAB)
+    model = new_gpt(model_params(), VOCAB)
     ids = torch.tensor([[1, 2]])
     before = model(ids)
     with torch.no_grad():

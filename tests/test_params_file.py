@@ -26,7 +26,7 @@ def test_the_committed_params_pass(params):
         ("data", "nonsense", 1, "data.nonsense: unknown key; allowed: source, max_documents"),
         ("data", "max_documents", None, "data.max_documents: null is not allowed; allowed: a number"),
         ("tokenizer", "kind", "words", "tokenizer.kind: 'words' should be 'gpt2' or 'bpe'"),
-        ("model", "n_embd", 130, "model.n_embd: 130 is not allowed; allowed: a multiple of n_head"),
+        ("model", "n_embd", 129, "model.n_embd: 129 is not allowed; allowed: a multiple of n_head"),
         ("model", "n_layer", 2.5, "model.n_layer: 2.5 should be a valid integer"),
         ("model", "bias", "yes", "model.bias: 'yes' should be a valid boolean"),
         ("train", "learning_rate", "fast", "train.learning_rate: 'fast' should be a valid number"),

@@ -12,6 +12,11 @@ from tests.tiny import MODEL, complaint
 @pytest.mark.parametrize(
     ("key", "value", "allowed"),
     [
+        ("architecture", "gpt2", "'modern' or 'classic'"),
+        ("n_kv_head", 2, "a divisor of n_head, which is 3"),
+        ("n_kv_head", 0, "greater than or equal to 1"),
+        ("mlp", "relu", "'gelu', 'relu2' or 'swiglu'"),
+        ("tied", "no", "valid boolean"),
         ("n_layer", 0, "greater than or equal to 1"),
         ("n_layer", 2.5, "valid integer"),
         ("n_head", -1, "greater than or equal to 1"),
@@ -35,12 +40,20 @@ def test_a_wrong_n_head_is_not_also_blamed_on_n_embd():
     assert "n_embd" not in complaint(ModelParams, {**MODEL, "n_head": 0})
 
 
+@pytest.mark.parametrize("n_embd", [9, 15, 33])
+def test_rotary_positions_need_heads_of_an_even_size(n_embd):
+    line = complaint(ModelParams, {**MODEL, "architecture": "modern", "n_embd": n_embd})
+    assert line.startswith(f"params.yaml: model.n_embd: {n_embd} is not allowed; allowed: ")
+    assert line.endswith("a multiple of 2 × n_head, which is 3")
+    assert ModelParams.check({**MODEL, "n_embd": n_embd}).head_size == n_embd // 3  # classic takes any
+
+
 def test_missing_and_unknown_keys_are_named():
     values = {**MODEL, "n_heads": 3}
     del values["n_head"]
     line = complaint(ModelParams, values)
     assert "params.yaml: model.n_head: missing" in line
-    assert "params.yaml: model.n_heads: unknown key; allowed: n_layer, n_head, " in line
+    assert "params.yaml: model.n_heads: unknown key; allowed: architecture, n_layer, n_head, " in line
 
 
 @pytest.mark.parametrize("package", ["model", "training", "evaluation", "text"])

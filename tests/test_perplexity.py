@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from slm.evaluation.perplexity import summary, token_losses
-from slm.model.gpt import GPT
+from slm.model.gpt import new_gpt
 from slm.params import UserError
 from tests.tiny import model_params
 
@@ -17,7 +17,7 @@ VOCAB, BLOCK, END = 11, 8, 10
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    model = GPT(model_params(), VOCAB).eval()
+    model = new_gpt(model_params(), VOCAB).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += torch.randn_like(parameter) * 0.3
@@ -31,7 +31,7 @@ def text(n: int) -> np.ndarray:
 @torch.inference_mode()
 def losses_by_hand(model, tokens, stride, context):
     """One token at a time: find the window it is new in, run that window up to it, take its probability."""
-    precise = GPT(model.params, VOCAB).double().eval()
+    precise = new_gpt(model.params, VOCAB).double().eval()
     precise.load_state_dict(model.state_dict())
     inputs = [END, *tokens.tolist()]
     losses = []

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from slm.training.schedule import end_begins, learning_rate
+from slm.training.schedule import end_begins, learning_rate, n_pieces
 from tests.tiny import train_params
 
 PARAMS = train_params(learning_rate=1e-2, min_lr=1e-3, warmup_steps=10, max_steps=110)
@@ -56,3 +56,9 @@ def test_before_the_end_neither_the_minimum_nor_the_length_changes_a_bit(highest
     assert [learning_rate(step, params) for step in range(60)] == [
         learning_rate(step, plain) for step in range(60)
     ]
+
+
+def test_windows_are_cut_into_4_then_2_then_left_whole():
+    params = train_params(length_warmup_steps=5)
+    assert [n_pieces(step, params) for step in range(8)] == [4, 4, 4, 2, 2, 1, 1, 1]
+    assert n_pieces(0, train_params(length_warmup_steps=0)) == 1

@@ -97,6 +97,35 @@ def test_batches_in_parts_have_the_gradient_of_the_whole():
         torch.testing.assert_close(p.grad, q.grad, rtol=1e-4, atol=1e-7, msg=name)
 
 
+def test_a_length_warm_up_learns_from_the_same_tokens_in_as_many_steps(tmp_path):
+    whole, short = (
+        run(tmp_path / str(n), max_steps=23, eval_interval=23, grad_accum_steps=2, length_warmup_steps=n)
+        for n in (0, 12)
+    )
+    assert [point.tokens for point in short.train_curve] == [point.tokens for point in whole.train_curve]
+    assert short.train_curve[0].train_loss != whole.train_curve[0].train_loss
+    assert short.summary["best_val_loss"] == pytest.approx(whole.summary["best_val_loss"], abs=0.2)
+
+
+def test_a_block_that_cannot_be_cut_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"^model\.block_size: 6 is not allowed .* allowed: a multiple of 4$"):
+        train(
+            model_params(block_size=6),
+            train_params(length_warmup_steps=1),
+            TRAIN,
+            VALIDATION,
+            VOCAB,
+            tmp_path,
+        )
+
+
+def test_muon_and_the_modern_model_learn_faster_than_adamw_and_the_classic_one(tmp_path):
+    modern = model_params(architecture="modern", n_head=2, n_embd=16)
+    params = {"max_steps": 60, "eval_interval": 60}
+    loss = train(modern, train_params(optimizer="muon", **params), TRAIN, VALIDATION, VOCAB, tmp_path)
+    assert loss.summary["best_val_loss"] < run(tmp_path, **params).summary["best_val_loss"]
+
+
 def test_gradients_are_clipped_to_the_norm_and_reported_unclipped():
     inputs = torch.randint(VOCAB, (4, 8), generator=torch.Generator().manual_seed(0))
     norms, weights = [], []

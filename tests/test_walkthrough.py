@@ -137,13 +137,13 @@ def test_the_loss_of_a_new_model_is_that_of_an_even_guess_and_falls_in_a_step(pa
     assert before == pytest.approx(math.log(50257), abs=0.1)
     assert after < before
     assert number(page, "norm of the gradient") > 0
-    assert number(page, "learning rate") == pytest.approx(3e-3 / 3)  # the first of two steps of warm-up
+    assert number(page, "learning rate") == pytest.approx(1e-2 / 3, rel=1e-3)  # of two steps of warm-up
 
 
 def test_one_weight_moved_by_the_learning_rate(page):
-    moved = next(value for key, value in table(page, "", "value") if key.startswith("`blocks[0]"))
+    moved = next(value for key, value in table(page, "", "value") if key.startswith("`head_weight"))
     before, after = map(float, moved.split(" → "))
-    assert after - before == pytest.approx(number(page, "change of this weight"), abs=1e-6)
+    assert after - before == pytest.approx(number(page, "change of this weight"), abs=2e-6)
     assert abs(after - before) == pytest.approx(number(page, "learning rate"), rel=0.02)
 
 

@@ -10,6 +10,7 @@ import pytest
 from slm.corpus.params import DataParams
 from slm.model.params import ModelParams
 from slm.params import Section, UserError
+from slm.text.params import SampleParams
 from slm.training.params import TrainParams
 
 HUB = {
@@ -29,17 +30,30 @@ DATA = {
     "files": {"train": "train.txt", "validation": "validation.txt"},
     "hub": HUB,
 }
-MODEL = {"n_layer": 2, "n_head": 3, "n_embd": 12, "block_size": 8, "dropout": 0.0, "bias": True}
+MODEL = {
+    "architecture": "classic",
+    "n_layer": 2,
+    "n_head": 3,
+    "n_kv_head": None,
+    "n_embd": 12,
+    "block_size": 8,
+    "mlp": "relu2",
+    "tied": False,
+    "dropout": 0.0,
+    "bias": True,
+}
 TRAIN = {
     "seed": 1,
     "batch_size": 4,
     "grad_accum_steps": 1,
     "max_steps": 20,
+    "optimizer": "adamw",
     "schedule": "cosine",
     "learning_rate": 0.01,
     "min_lr": 0.001,
     "warmup_steps": 2,
     "decay_steps": 0,
+    "length_warmup_steps": 0,
     "weight_decay": 0.1,
     "beta1": 0.9,
     "beta2": 0.99,
@@ -50,6 +64,17 @@ TRAIN = {
     "dtype": "float32",
     "compile": False,
     "deterministic": False,
+}
+SAMPLE = {
+    "prompts": [""],
+    "num_samples": 3,
+    "max_new_tokens": 20,
+    "temperature": 1.0,
+    "top_k": None,
+    "top_p": None,
+    "min_p": None,
+    "repetition_penalty": 1.0,
+    "seed": 1,
 }
 
 
@@ -63,6 +88,10 @@ def model_params(**changes: Any) -> ModelParams:
 
 def train_params(**changes: Any) -> TrainParams:
     return TrainParams.check({**TRAIN, **changes})
+
+
+def sample_params(**changes: Any) -> SampleParams:
+    return SampleParams.check({**SAMPLE, **changes})
 
 
 def complaint(section: type[Section], values: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from slm.files import read_json, replacing, write_json
-from slm.model.gpt import GPT
+from slm.model.gpt import GPT, new_gpt
 from slm.model.params import ModelParams
 from slm.params import Section, UserError
 
@@ -50,7 +50,7 @@ def load_model(folder: Path, device: torch.device | str = "cpu", vocab_size: int
         )
     weights = _read_weights(folder / WEIGHTS)
     with torch.device("meta"):  # shapes only: the weights come from the file
-        model = GPT(config.model, config.vocab_size)
+        model = new_gpt(config.model, config.vocab_size)
     _check_weights(weights, model.state_dict(), folder / WEIGHTS)
     model.load_state_dict(weights, assign=True)
     return model.to(device).eval()

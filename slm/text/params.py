@@ -8,7 +8,7 @@ from slm.params import Section
 
 
 class SampleParams(Section):
-    """Prompts, and how each next token is drawn."""
+    """Prompts, and how each next token is drawn; slm/text/sampling.py has the formulas."""
 
     section: ClassVar[str] = "sample"
 
@@ -17,6 +17,9 @@ class SampleParams(Section):
     max_new_tokens: Annotated[int, Field(ge=1, le=1_000_000)]
     temperature: Annotated[float, Field(ge=0, le=1000)]  # 0 always takes the likeliest token
     top_k: Annotated[int, Field(ge=1)] | None  # draw from so many of the likeliest tokens; null is all
+    top_p: Annotated[float, Field(gt=0, le=1)] | None  # from the fewest that have this share; null is all
+    min_p: Annotated[float, Field(ge=0, le=1)] | None  # from those with this part of the best's; null is all
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=100)]  # of tokens the text has; 1 is off
     seed: Annotated[int, Field(ge=0, lt=2**63)]
 
     @field_validator("prompts")
@@ -26,3 +29,17 @@ class SampleParams(Section):
             if any("\ud800" <= char <= "\udfff" for char in prompt):
                 raise ValueError(f"{prompt!r} has half a surrogate pair; allowed: text that UTF-8 can hold")
         return prompts
+
+    def in_words(self) -> str:
+        """What shapes the draws, and nothing that is off: "temperature 0.8, top-k 50"."""
+        words = []
+        if self.temperature == 0:
+            words.append("greedy")
+        else:
+            words.append(f"temperature {self.temperature:g}")
+            words += [f"top-k {self.top_k}"] if self.top_k else []
+            words += [f"top-p {self.top_p:g}"] if self.top_p not in (None, 1) else []
+            words += [f"min-p {self.min_p:g}"] if self.min_p else []
+        if self.repetition_penalty != 1:
+            words.append(f"repetition penalty {self.repetition_penalty:g}")
+        return ", ".join(words)

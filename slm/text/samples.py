@@ -11,21 +11,16 @@ from slm.tokens.tokenizer import END_OF_TEXT, decode, encode
 
 def samples_page(model: GPT, tokenizer: Tokenizer, params: SampleParams) -> str:
     """Markdown: `num_samples` texts for each prompt, the prompt in bold; an unfinished text ends in […]."""
-    how = "greedy" if params.temperature == 0 else f"temperature {params.temperature:g}"
-    if params.top_k:
-        how += f", top-k {params.top_k}"
-    parts = [f"# Samples\n\nWritten by the model ({how}, seed {params.seed}); what it was given is bold.\n"]
-    end_of_text = tokenizer.token_to_id(END_OF_TEXT)
-    with Progress("sampling", len(params.prompts) * params.num_samples, "text") as progress:
-        for prompt in params.prompts:
-            parts.append(f"\n## {_one_line(prompt) or '(from nothing)'}\n")
-            for number, ids in enumerate(
-                generate(model, encode(tokenizer, prompt), params, end_of_text), start=1
-            ):
-                unfinished = " […]" if len(ids) == params.max_new_tokens else ""
-                text = decode(tokenizer, ids) + unfinished
-                parts.append(f"\n### {number}\n\n{_markdown(prompt, text)}\n")
-            progress.advance(params.num_samples)
+    how = f"{params.in_words()}, seed {params.seed}"
+    parts = [f"# Samples\n\nWritten by the model ({how}); what it was given is bold.\n"]
+    prompts = [encode(tokenizer, prompt) for prompt in params.prompts]
+    with Progress("sampling", None, "tok") as progress:
+        texts = generate(model, prompts, params, tokenizer.token_to_id(END_OF_TEXT), progress)
+    for prompt, continuations in zip(params.prompts, texts, strict=True):
+        parts.append(f"\n## {_one_line(prompt) or '(from nothing)'}\n")
+        for number, ids in enumerate(continuations, start=1):
+            unfinished = " […]" if len(ids) == params.max_new_tokens else ""
+            parts.append(f"\n### {number}\n\n{_markdown(prompt, decode(tokenizer, ids) + unfinished)}\n")
     return "".join(parts)
 
 

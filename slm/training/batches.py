@@ -20,9 +20,12 @@ from slm.model.gpt import IGNORED
 
 
 def training_batch(
-    tokens: np.ndarray, block_size: int, batch_size: int, seed: int, step: int
+    tokens: np.ndarray, block_size: int, batch_size: int, seed: int, step: int, n_pieces: int = 1
 ) -> tuple[Tensor, Tensor]:
-    """Inputs and targets (B, T) of one step (counted from 0), both int64."""
+    """Inputs and targets (B, T) of one step (counted from 0), both int64.
+
+    With n_pieces each window is cut into so many, which know nothing of each other: (B · n, T / n).
+    """
     n_windows = windows_in(tokens, block_size)
     epochs, within = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size), n_windows)
     starts = np.empty(batch_size, dtype=np.int64)
@@ -32,7 +35,8 @@ def training_batch(
         rows = epochs == epoch
         starts[rows] = order[within[rows]] * block_size
         offsets[rows] = offset
-    return _gather(tokens, block_size, starts, offsets)
+    inputs, targets = _gather(tokens, block_size, starts, offsets)
+    return inputs.view(-1, block_size // n_pieces), targets.view(-1, block_size // n_pieces)
 
 
 def validation_windows(tokens: np.ndarray, block_size: int, n_tokens: int) -> np.ndarray:

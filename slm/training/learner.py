@@ -8,15 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from slm.device import autocast, pick_dtype, setup_torch, should_compile
-from slm.model.gpt import GPT, IGNORED, cross_entropy
+from slm.model.gpt import IGNORED, cross_entropy, new_gpt
 from slm.model.params import ModelParams
 from slm.training.batches import to_device, validation_batch, validation_windows
-from slm.training.optimizer import build_optimizer
+from slm.training.optimizer import build_optimizers
+from slm.training.parallel import gathered, own_share, rank, sum_over_ranks
 from slm.training.params import TrainParams
 
 
 class Learner:
-    """A new model, its optimizer, and the device and type of number they work with.
+    """A new model, its optimizers, and the device and type of number they work with.
 
     Shapes: R rows in a step, B = batch_size of them at a time, T = block_size tokens in each.
     """
@@ -26,9 +27,11 @@ class Learner:
         self.device = setup_torch(params.deterministic)
         self.dtype = pick_dtype(params.dtype, self.device)
         torch.manual_seed(params.seed)
-        self.model = GPT(model_params, vocab_size)  # drawn on the CPU: the same weights for every device
+        self.model = new_gpt(model_params, vocab_size)  # drawn on the CPU: the same weights for every device
         self.model.to(self.device)
-        self.optimizer = build_optimizer(self.model, params)
+        if rank():
+            torch.manual_seed(params.seed + rank())  # each process drops out others
+        self.optimizers = build_optimizers(self.model, params)
         # float16 cannot hold small numbers: the loss is scaled up, so that small gradients do not vanish.
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.compiles = should_compile(params.compile, self.device)
@@ -40,29 +43,39 @@ class Learner:
 
     def step(self, inputs: Tensor, targets: Tensor, lr: float) -> tuple[Tensor, Tensor]:
         """Take one step on R rows; give the mean loss and the gradient's norm, as scalars on the device."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = lr
         loss = self.backward(inputs, targets)
-        self.scaler.unscale_(self.optimizer)
+        for optimizer in self.optimizers:
+            self.scaler.unscale_(optimizer)
         grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.params.grad_clip or math.inf)
-        self.scaler.step(self.optimizer)
+        for optimizer in self.optimizers:
+            self.scaler.step(optimizer)
+            optimizer.zero_grad(set_to_none=True)
         self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
         return loss, grad_norm
 
     def backward(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Add up the gradient of the mean loss over (R, T) targets, B rows at a time; give that loss."""
+        """Add up the gradient of the mean loss over (R, T) targets, B rows at a time; give that loss.
+
+        Several processes share the R rows.
+        """
         self.model.train()
         n_targets = int((targets != IGNORED).sum())
-        inputs, targets = to_device((inputs, targets), self.device)
+        inputs, targets = to_device((own_share(inputs), own_share(targets)), self.device)
         losses = []
-        batch_size = self.params.batch_size
-        for part in zip(inputs.split(batch_size), targets.split(batch_size), strict=True):
+        n_rows = (
+            self.params.batch_size * self.model.params.block_size // inputs.size(1)
+        )  # more if they are short
+        for part in zip(inputs.split(n_rows), targets.split(n_rows), strict=True):
             with autocast(self.device, self.dtype):
                 loss = self.train_loss_sum(*part) / n_targets
             self.scaler.scale(loss).backward()
             losses.append(loss.detach())
-        return torch.stack(losses).sum()
+        mean = torch.stack(losses).sum()
+        sum_over_ranks([mean, *(parameter.grad for parameter in self.model.parameters())])
+        return mean
 
     @torch.no_grad()
     def validation_loss(self, tokens: np.ndarray) -> float:
@@ -73,7 +86,7 @@ class Learner:
         """
         self.model.eval()
         block_size = self.model.params.block_size
-        windows = validation_windows(tokens, block_size, self.params.eval_tokens)
+        windows = own_share(validation_windows(tokens, block_size, self.params.eval_tokens))
         sums, n_targets = [], 0
         for first in range(0, len(windows), self.params.batch_size):
             batch = validation_batch(tokens, block_size, windows[first : first + self.params.batch_size])
@@ -81,7 +94,9 @@ class Learner:
             batch = to_device(batch, self.device)
             with autocast(self.device, self.dtype):
                 sums.append(self.loss_sum(*batch))  # not compiled: the last batch may be smaller
-        return math.fsum(torch.stack(sums).tolist()) / n_targets
+        own = math.fsum(torch.stack(sums).tolist()) if sums else 0.0
+        losses, counts = zip(*gathered((own, n_targets)), strict=True)
+        return math.fsum(losses) / sum(counts)
 
     def choices(self) -> dict[str, Any]:
         """What `auto` came to; it may change a result."""
@@ -90,11 +105,11 @@ class Learner:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What the next step depends on, beside the batch and the learning rate: tensors, plain values."""
         tensors = {f"model.{name}": parameter.detach() for name, parameter in self.model.named_parameters()}
-        for i, moments in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{i}.{name}": tensor for name, tensor in moments.items()}
-        tensors["random.cpu"] = torch.get_rng_state()
-        if self.device.type != "cpu":
-            tensors["random.device"] = torch.get_device_module(self.device).get_rng_state()
+        for i, optimizer in enumerate(self.optimizers):
+            for j, moments in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer.{i}.{j}.{name}": tensor for name, tensor in moments.items()}
+        for i, states in enumerate(gathered(self._random_states())):
+            tensors |= {f"random.{i}.{name}": state for name, state in states.items()}
         return tensors, {"scaler": self.scaler.state_dict()}
 
     def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
@@ -102,14 +117,22 @@ class Learner:
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
                 parameter.copy_(tensors[f"model.{name}"])
-        moments: dict[int, dict[str, Tensor]] = {}
-        for key, tensor in tensors.items():
-            if key.startswith("optimizer."):
-                _, i, name = key.split(".")
-                moments.setdefault(int(i), {})[name] = tensor
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        for i, optimizer in enumerate(self.optimizers):
+            moments: dict[int, dict[str, Tensor]] = {}
+            for key, tensor in tensors.items():
+                if key.startswith(f"optimizer.{i}."):
+                    _, _, j, name = key.split(".")
+                    moments.setdefault(int(j), {})[name] = tensor
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.scaler.load_state_dict(values["scaler"])
-        torch.set_rng_state(tensors["random.cpu"])
+        torch.set_rng_state(tensors[f"random.{rank()}.cpu"])
         if self.device.type != "cpu":
-            torch.get_device_module(self.device).set_rng_state(tensors["random.device"])
+            torch.get_device_module(self.device).set_rng_state(tensors[f"random.{rank()}.device"])
+
+    def _random_states(self) -> dict[str, Tensor]:
+        """Of this process."""
+        states = {"cpu": torch.get_rng_state()}
+        if self.device.type != "cpu":
+            states["device"] = torch.get_device_module(self.device).get_rng_state()
+        return states

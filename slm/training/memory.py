@@ -4,13 +4,13 @@ import psutil
 import torch
 
 from slm.device import setup_torch
-from slm.model.gpt import GPT, n_params
+from slm.model.gpt import n_params, new_gpt
 from slm.model.params import ModelParams
 from slm.params import PARAMS_FILE, UserError
 from slm.training.params import TrainParams
 
 GB = 1e9
-BYTES_A_PARAMETER = 4 * 5  # float32: the weight, its gradient, AdamW's two moments, the best weight so far
+BYTES_A_PARAMETER = 4 * 4  # float32: weight, gradient, a moment (AdamW has two), the best weight so far
 
 
 def check_memory(model_params: ModelParams, params: TrainParams, vocab_size: int) -> None:
@@ -20,7 +20,7 @@ def check_memory(model_params: ModelParams, params: TrainParams, vocab_size: int
     one step. Activations come on top: a training that passes may still be too large.
     """
     with torch.device("meta"):  # shapes only
-        model = GPT(model_params, vocab_size)
+        model = new_gpt(model_params, vocab_size)
     tokens = params.batch_size * model_params.block_size
     parts = {
         "model.n_layer or model.n_embd": BYTES_A_PARAMETER * n_params(model),

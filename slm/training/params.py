@@ -11,7 +11,7 @@ CountOrZero = Annotated[int, Field(ge=0, le=1_000_000_000_000)]
 
 
 class TrainParams(Section):
-    """Batches, AdamW, its learning rate over time, and when to look at the validation split."""
+    """Batches, the optimizer, its learning rate over time, and when to look at the validation split."""
 
     section: ClassVar[str] = "train"
 
@@ -19,11 +19,13 @@ class TrainParams(Section):
     batch_size: Count  # sequences in one forward pass
     grad_accum_steps: Count  # forward passes in one step
     max_steps: Count
+    optimizer: Literal["muon", "adamw"]  # muon: of the blocks' matrices; the rest is AdamW's
     schedule: Literal["cosine", "wsd"]  # wsd: warm-up, stable, decay
     learning_rate: Annotated[float, Field(gt=0, le=10)]  # the highest, after the warm-up
     min_lr: Annotated[float, Field(ge=0)]  # the last
     warmup_steps: CountOrZero
     decay_steps: CountOrZero  # of wsd, the last ones; 0: the learning rate stays where it is
+    length_warmup_steps: CountOrZero  # the first, in windows cut into 4 pieces, then 2
     weight_decay: Annotated[float, Field(ge=0)]
     beta1: Annotated[float, Field(ge=0, lt=1)]
     beta2: Annotated[float, Field(ge=0, lt=1)]

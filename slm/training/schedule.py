@@ -1,9 +1,13 @@
-"""The learning rate over time: a linear warm-up, then half a cosine, or a plateau and a straight line."""
+"""The learning rate over time: a linear warm-up, then half a cosine, or a plateau and a straight line.
+
+And the length of windows, which may be short at first.
+"""
 
 import math
 
 from slm.training.params import TrainParams
 
+MOST_PIECES = 4  # that a window is cut into at first
 KEYS_OF_THE_END = {"max_steps", "decay_steps", "min_lr"}  # without effect before it begins
 
 
@@ -24,6 +28,16 @@ def learning_rate(step: int, params: TrainParams) -> float:
     else:
         share = (params.max_steps - step) / params.decay_steps
     return params.min_lr + (params.learning_rate - params.min_lr) * share
+
+
+def n_pieces(step: int, params: TrainParams) -> int:
+    """Into how many pieces windows are cut at a step: short ones are cheaper, and enough for the first words.
+
+    The tokens of a step stay the same (Li et al. 2022).
+    """
+    if step >= params.length_warmup_steps:
+        return 1
+    return MOST_PIECES if step < params.length_warmup_steps / 2 else 2
 
 
 def end_begins(params: TrainParams) -> int:

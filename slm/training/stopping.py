@@ -1,4 +1,4 @@
-"""Why a training should stop before its end: a signal, or the death of the dvc that started it."""
+"""Why a training should stop before its end: a signal, or the death of the program that started it."""
 
 import os
 import signal
@@ -15,13 +15,13 @@ SECONDS_BETWEEN_LOOKS = 1.0
 class Stopping:
     """Within this context a first signal is noted, so that the step can end; a second one acts at once.
 
-    Killing dvc leaves its stages running. A training that went on by itself would hold its state, and would
-    write outputs that no one waits for.
+    Killing dvc leaves its stages running, and so does killing torchrun. A training that went on by itself
+    would hold its state, and would write outputs that no one waits for.
     """
 
     def __init__(self) -> None:
         self._signal: int | None = None
-        self._dvc = _dvc_above()
+        self._starter = _starter()
         self._next_look = 0.0
 
     def __enter__(self) -> "Stopping":
@@ -41,8 +41,8 @@ class Stopping:
             return f"by {signal.Signals(self._signal).name}"
         if time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + SECONDS_BETWEEN_LOOKS
-            if self._dvc is not None and not _is_alive(self._dvc):
-                return "because dvc, which had started it, is gone"
+            if self._starter is not None and not _is_alive(self._starter):
+                return "because dvc or torchrun, which had started it, is gone"
         return None
 
     def _note(self, number: int, frame: FrameType | None) -> None:
@@ -50,17 +50,19 @@ class Stopping:
         self.__exit__()
 
 
-def _dvc_above() -> psutil.Process | None:
-    """The dvc that started this stage: the nearest process above that has no DVC_STAGE in its environment.
+def _starter() -> psutil.Process | None:
+    """The dvc or torchrun that started this stage.
 
-    Between the two there may be a shell.
+    The nearest process above that has no DVC_STAGE in its environment is dvc: between the two there may be a
+    shell. Nothing is between torchrun and its processes.
     """
-    if "DVC_STAGE" not in os.environ:
-        return None
     with suppress(psutil.Error):
-        for process in psutil.Process().parents():
-            if "DVC_STAGE" not in process.environ():
-                return process
+        if "DVC_STAGE" in os.environ:
+            for process in psutil.Process().parents():
+                if "DVC_STAGE" not in process.environ():
+                    return process
+        elif "TORCHELASTIC_RUN_ID" in os.environ:
+            return psutil.Process().parent()
     return None
 
 

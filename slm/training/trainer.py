@@ -1,6 +1,5 @@
 """The training loop."""
 
-import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -19,10 +18,11 @@ from slm.progress import Progress
 from slm.training.batches import training_batch
 from slm.training.curves import TrainPoint, ValidationPoint
 from slm.training.learner import Learner
+from slm.training.parallel import is_first, n_ranks, say
 from slm.training.params import TrainParams
 from slm.training.record import Record
 from slm.training.resume import Resume, resuming
-from slm.training.schedule import learning_rate
+from slm.training.schedule import MOST_PIECES, learning_rate, n_pieces
 
 POINTS_PER_LOOK = 10  # on the training curve, between two looks at the validation split
 
@@ -55,12 +55,18 @@ def train(
     for name, tokens in (("training", train_tokens), ("validation", validation_tokens)):
         if not len(tokens):
             raise UserError(f"the {name} split is empty; it needs at least one token")
+    if params.length_warmup_steps and model_params.block_size % MOST_PIECES:
+        raise UserError(
+            f"model.block_size: {model_params.block_size} is not allowed with train.length_warmup_steps; "
+            f"allowed: a multiple of {MOST_PIECES}"
+        )
 
     learner, record = Learner(model_params, params, vocab_size), Record()
     with resuming(resume, learner, record, params) if resume else nullcontext(lambda: None) as before_step:
         measured = _run(learner, record, params, train_tokens, validation_tokens, before_step)
         learner.model.load_state_dict(record.best_weights)
-        save_model(learner.model, out)
+        if is_first():
+            save_model(learner.model, out)
     summary = {
         "steps": record.step,
         "stopped_early": record.step < params.max_steps,
@@ -103,19 +109,21 @@ def _run(
                 )
             if step == params.max_steps or 0 < params.patience <= record.looks_since_best:
                 break
-            inputs, targets = training_batch(train_tokens, block_size, rows, params.seed, step)
+            inputs, targets = training_batch(
+                train_tokens, block_size, rows, params.seed, step, n_pieces(step, params)
+            )
             loss, grad_norm = learner.step(inputs, targets, learning_rate(step, params))
             record.add_step(loss, grad_norm, n_tokens=int((targets != IGNORED).sum()))
             progress.advance(n_targets, _note(record))
 
     seconds, best = time.monotonic() - start, record.best
     rate = (record.tokens - first_tokens) / seconds
-    print(
-        f"training: best validation loss {best.val_loss:.4f} after {best.step:,} of {record.step:,} steps; "
-        f"{tqdm.format_interval(seconds)}, {rate:,.0f} tok/s with the evaluations",
-        file=sys.stderr,
+    say(
+        f"best validation loss {best.val_loss:.4f} after {best.step:,} of {record.step:,} steps; "
+        f"{tqdm.format_interval(seconds)}, {rate:,.0f} tok/s with the evaluations"
     )
-    return {"first_step": first_step, "last_step": record.step, "tokens_per_second": round(rate)}
+    steps = {"first_step": first_step, "last_step": record.step}
+    return {**steps, "tokens_per_second": round(rate), "processes": n_ranks()}
 
 
 def _note(record: Record) -> str:

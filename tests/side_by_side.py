@@ -1,0 +1,64 @@
+"""What two processes do for test_parallel.py, in the current folder: python -m tests.side_by_side"""
+
+import json
+import os
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from slm.training.batches import training_batch
+from slm.training.learner import Learner
+from slm.training.parallel import from_first, gathered, is_first, rank
+from slm.training.processes import together
+from slm.training.trainer import TrainResult, train
+from tests.test_trainer import TRAIN, VALIDATION, VOCAB
+from tests.tiny import model_params, train_params
+
+MODERN = {"architecture": "modern", "n_embd": 24, "n_head": 3}
+# The rows of a step are halved: 8, 4 of them at a time; 6, 3 at a time; 2 where one process has a part of 4.
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "adamw": ({}, {"grad_accum_steps": 4}),
+    "parts": ({}, {"batch_size": 3, "grad_accum_steps": 4, "eval_tokens": 20}),
+    "muon": (MODERN, {"optimizer": "muon"}),
+}
+
+
+def trained(name: str) -> TrainResult:
+    """One of the cases, its model written to a folder of that name."""
+    model, changes = CASES[name]
+    return train(model_params(**model), train_params(**changes), TRAIN, VALIDATION, VOCAB, Path(name))
+
+
+def weights_of_each() -> list[str]:
+    """Digests of the weights of each process, after steps in which each dropped out others."""
+    params = train_params(batch_size=2, optimizer="muon")
+    learner = Learner(model_params(**MODERN, dropout=0.3), params, VOCAB)
+    for step in range(5):
+        learner.step(*training_batch(TRAIN, 8, 4, seed=1, step=step), lr=0.01)
+    weights = [parameter.detach().numpy().tobytes() for parameter in learner.model.parameters()]
+    return gathered(sha256(b"".join(weights)).hexdigest())
+
+
+def main() -> None:
+    with together(n_rows=4, module="tests.side_by_side"):
+        found: dict[str, Any] = {"weights": weights_of_each(), "random": gathered(torch.rand(1).item())}
+        found["sent"] = gathered(
+            from_first({"a": torch.full((2, 3), float(rank() + 7))} if is_first() else {})
+        )
+        found["sent"] = [
+            {name: tensor.tolist() for name, tensor in tensors.items()} for tensors in found["sent"]
+        ]
+        for name in CASES:
+            result = trained(name)
+            losses = [point.train_loss for point in result.train_curve]
+            norms = [point.grad_norm for point in result.train_curve]
+            looks = [point.val_loss for point in result.validation_curve]
+            found[name] = gathered([losses, norms, looks])
+    if os.environ["RANK"] == "0":
+        Path("found.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,241 @@
+"""The modern network, against its formulas and the implementations in transformers, in float64."""
+
+import math
+
+import pytest
+import torch
+from transformers import NanoChatConfig, NanoChatForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+from slm.model.gpt import cross_entropy, n_params, new_gpt
+from slm.model.modern import ModernGPT, norm, rotary_angles, rotate
+from tests.tiny import model_params
+
+VOCAB = 11
+IDS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6], [0, 10, 7, 7, 7, 2, 8, 1]])
+
+
+def modern_params(**changes):
+    return model_params(**{"architecture": "modern", "n_head": 4, "n_kv_head": 2, "n_embd": 16, **changes})
+
+
+def scrambled(**changes) -> ModernGPT:
+    """A model with every parameter random, so that none can go missing unnoticed."""
+    model = new_gpt(modern_params(**changes), VOCAB).double().eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.5)
+    return model
+
+
+@pytest.mark.parametrize("changes", [{}, {"n_kv_head": 1, "tied": True}, {"n_kv_head": None, "mlp": "gelu"}])
+def test_logits_are_those_of_nanochat_in_transformers(changes):
+    model = scrambled(**changes)
+    params = model.params
+    config = NanoChatConfig(
+        vocab_size=VOCAB,
+        hidden_size=params.n_embd,
+        intermediate_size=4 * params.n_embd,
+        num_hidden_layers=params.n_layer,
+        num_attention_heads=params.n_head,
+        num_key_value_heads=params.kv_heads,
+        max_position_embeddings=params.block_size,
+        hidden_act={"relu2": "relu2", "gelu": "gelu_pytorch_tanh"}[params.mlp],
+        final_logit_softcapping=None,
+    )
+    names = {
+        "token_embedding": "model.embed_tokens",
+        "head": "lm_head",
+        "blocks": "model.layers",
+        "attention.query": "self_attn.q_proj",
+        "attention.key": "self_attn.k_proj",
+        "attention.value": "self_attn.v_proj",
+        "attention.out": "self_attn.o_proj",
+        "mlp.up": "mlp.fc1",
+        "mlp.down": "mlp.fc2",
+    }
+    weights = renamed({"head.weight": model.head_weight, **model.state_dict()}, names)
+    other = NanoChatForCausalLM(config).double().eval()
+    other.load_state_dict(weights)
+    torch.testing.assert_close(model(IDS), other(IDS).logits, rtol=0, atol=1e-5)  # its angles are float32
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_logits_with_swiglu_are_those_of_qwen3_in_transformers(kv_heads):
+    """Qwen3 turns pairs of channels the other way round, and has no norm after the embedding."""
+    model = scrambled(mlp="swiglu", n_kv_head=kv_heads)
+    params = model.params
+    config = Qwen3Config(
+        vocab_size=VOCAB,
+        hidden_size=params.n_embd,
+        intermediate_size=model.blocks[0].mlp.up.out_features,
+        num_hidden_layers=params.n_layer,
+        num_attention_heads=params.n_head,
+        num_key_value_heads=params.kv_heads,
+        head_dim=params.head_size,
+        rms_norm_eps=1e-6,
+        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
+    )
+    names = {
+        "token_embedding": "model.embed_tokens",
+        "head": "lm_head",
+        "blocks": "model.layers",
+        "attention.query": "self_attn.q_proj",
+        "attention.key": "self_attn.k_proj",
+        "attention.value": "self_attn.v_proj",
+        "attention.out": "self_attn.o_proj",
+        "mlp.": "mlp.",
+        "gate": "gate_proj",
+        "up": "up_proj",
+        "down": "down_proj",
+    }
+    weights = renamed(model.state_dict(), names)
+    weights["model.embed_tokens.weight"] = norm(weights["model.embed_tokens.weight"])
+    for name, weight in weights.items():
+        if "q_proj" in name or "k_proj" in name:
+            sign = torch.tensor([1.0, -1.0]).repeat_interleave(params.head_size // 2)
+            weights[name] = weight * sign.repeat(len(weight) // params.head_size)[:, None]
+    other = Qwen3ForCausalLM(config).double().eval()
+    missing, unexpected = other.load_state_dict(weights, strict=False)
+    assert not unexpected
+    assert all(name.endswith("norm.weight") for name in missing)  # its gains, which start at 1
+    torch.testing.assert_close(model(IDS), other(IDS).logits, rtol=0, atol=1e-5)
+
+
+def renamed(weights, names):
+    """The weights under the names of transformers."""
+    found = {}
+    for name, weight in weights.items():
+        for ours, theirs in names.items():
+            name = name.replace(ours, theirs)
+        found[name] = weight.detach().clone()
+    return found
+
+
+def reference_logits(model: ModernGPT, ids: list[int]) -> torch.Tensor:
+    """For one sequence, position by position and head by head; a token sees the block_size last ones."""
+    params, w = model.params, dict(model.state_dict())
+    size, group = params.head_size, params.n_head // params.kv_heads
+
+    def rms(x):
+        return x / (x.square().mean() + 1e-6).sqrt()
+
+    def turned(x, position):
+        out = torch.empty_like(x)
+        for i in range(size // 2):
+            angle = position / 10_000 ** (2 * i / size)
+            a, b = x[i], x[i + size // 2]
+            out[i] = a * math.cos(angle) + b * math.sin(angle)
+            out[i + size // 2] = b * math.cos(angle) - a * math.sin(angle)
+        return out
+
+    def mlp(x, block):
+        if params.mlp == "swiglu":
+            gate = w[f"{block}.gate.weight"] @ x
+            hidden = gate / (1 + (-gate).exp()) * (w[f"{block}.up.weight"] @ x)
+        else:
+            hidden = (w[f"{block}.up.weight"] @ x).clamp(min=0) ** 2
+        return w[f"{block}.down.weight"] @ hidden
+
+    xs = [rms(w["token_embedding.weight"][i]) for i in ids]
+    for layer in range(params.n_layer):
+        part = f"blocks.{layer}.attention"
+        q, k, v = (
+            [(w[f"{part}.{name}.weight"] @ rms(x)).split(size) for x in xs]
+            for name in ("query", "key", "value")
+        )
+        added = []
+        for t in range(len(xs)):
+            heads = []
+            seen = range(max(0, t - params.block_size + 1), t + 1)
+            for head in range(params.n_head):
+                query = rms(turned(q[t][head], t))
+                keys = [rms(turned(k[s][head // group], s)) for s in seen]
+                scores = torch.stack([query @ key / math.sqrt(size) for key in keys])
+                shares = scores.exp() / scores.exp().sum()
+                heads.append(sum(share * v[s][head // group] for share, s in zip(shares, seen, strict=True)))
+            added.append(w[f"{part}.out.weight"] @ torch.cat(heads))
+        xs = [x + more for x, more in zip(xs, added, strict=True)]
+        xs = [x + mlp(rms(x), f"blocks.{layer}.mlp") for x in xs]
+    return torch.stack([model.head_weight.detach() @ rms(x) for x in xs])
+
+
+@pytest.mark.parametrize("changes", [{}, {"mlp": "swiglu", "n_kv_head": 4}, {"tied": True, "n_kv_head": 1}])
+def test_logits_are_those_of_the_formulas_also_past_block_size(changes):
+    model = scrambled(**changes)
+    ids = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2, 3, 8, 4]  # block_size is 8
+    torch.testing.assert_close(model(torch.tensor([ids]))[0], reference_logits(model, ids), rtol=0, atol=1e-5)
+
+
+def test_only_the_distance_between_tokens_counts():
+    x, y = torch.randn(2, 1, 6, dtype=torch.float64)
+    at = {t: rotary_angles(t, 1, 6, torch.device("cpu")) for t in (0, 3, 50, 53)}
+    near = (rotate(x, *at[3]) * rotate(y, *at[0])).sum()
+    far = (rotate(x, *at[53]) * rotate(y, *at[50])).sum()
+    assert near.item() == pytest.approx(far.item(), abs=1e-5)
+    assert near.item() != pytest.approx((x * y).sum().item(), abs=1e-3)
+
+
+def test_a_later_token_changes_no_earlier_logits_and_a_far_one_reaches_through_the_layers_only():
+    model = scrambled()
+    ids = torch.arange(20)[None] % VOCAB
+    changed = ids.clone()
+    changed[0, 2] = 9
+    differs = (model(ids) != model(changed)).any(-1)[0]
+    assert not differs[:2].any()
+    assert differs[2 : 2 + 8].all()
+    assert not differs[2 + 2 * 7 + 1 :].any()  # two layers, each of which looks 7 tokens back
+
+
+@pytest.mark.parametrize("changes", [{}, {"mlp": "swiglu"}, {"tied": True}])
+def test_a_new_model_is_as_unsure_as_it_can_be_and_its_blocks_add_nothing(changes):
+    torch.manual_seed(0)
+    model = new_gpt(modern_params(n_embd=64, **changes), 1000)
+    ids = torch.randint(1000, (16, 9))
+    if "tied" not in changes:
+        assert cross_entropy(model(ids[:, :-1]), ids[:, 1:]).item() == pytest.approx(math.log(1000), abs=1e-5)
+    x = norm(model.token_embedding(ids))
+    for block in model.blocks:
+        assert torch.equal(block(x, rotary_angles(0, 9, 16, ids.device), None, None), x)
+
+
+def test_weights_start_as_the_table_says():
+    torch.manual_seed(0)
+    model = new_gpt(modern_params(n_embd=64), 500)
+    for name, parameter in model.named_parameters():
+        if name.endswith(("out.weight", "down.weight")) or name == "head.weight":
+            assert not parameter.any(), name
+        elif name == "token_embedding.weight":
+            assert parameter.std().item() == pytest.approx(0.03, rel=0.05)
+        else:
+            assert parameter.std().item() == pytest.approx(1 / 8, rel=0.05), name
+            assert parameter.abs().max().item() <= math.sqrt(3) / 8, name  # uniform
+
+
+def test_parameters_are_counted_by_hand():
+    # embedding and head, and a layer's query, key, value, out, up, down
+    layer = 16 * 16 + 2 * (16 * 8) + 16 * 16 + 2 * (16 * 64)
+    assert n_params(new_gpt(modern_params(), VOCAB)) == 2 * VOCAB * 16 + 2 * layer
+    assert n_params(new_gpt(modern_params(tied=True), VOCAB)) == VOCAB * 16 + 2 * layer
+    swiglu = 16 * 16 + 2 * (16 * 8) + 16 * 16 + 3 * (16 * 48)  # 8/3 of 16, up to a multiple of 8
+    assert n_params(new_gpt(modern_params(mlp="swiglu"), VOCAB)) == 2 * VOCAB * 16 + 2 * swiglu
+
+
+def test_dropout_changes_training_but_not_evaluation():
+    model = scrambled(dropout=0.5).train()
+    assert not torch.equal(model(IDS), model(IDS))
+    model.eval()
+    assert torch.equal(model(IDS), model(IDS))
+
+
+def test_last_gives_the_last_of_all_logits():
+    model = scrambled()
+    for last in (1, 3, 8):
+        torch.testing.assert_close(model(IDS, last=last), model(IDS)[:, -last:])
+
+
+def test_bfloat16_within_autocast_is_near_float32():
+    model = scrambled().float()
+    with torch.autocast("cpu", torch.bfloat16):
+        near = model(IDS)
+    torch.testing.assert_close(near.float(), model(IDS), rtol=0.1, atol=0.3)
