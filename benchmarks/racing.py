@@ -22,7 +22,7 @@ from slm.tokens.bins import open_bin, read_meta
 from slm.training.batches import training_batch
 from slm.training.learner import Learner
 from slm.training.params import TrainParams
-from slm.training.schedule import learning_rate
+from slm.training.schedule import learning_rate, n_pieces
 
 SIDES = {"ours": "this project", "nanogpt": "nanoGPT", "transformers": "GPT-2 of transformers"}
 LAYERS, HEADS, WIDTH, CONTEXT = 4, 4, 128, 256  # of the other sides' models; the context is everyone's
@@ -122,7 +122,7 @@ def enter(run: Run, race: Race) -> tuple[Learner | Peer, Callable[[int], tuple[T
     params = TrainParams.load(race.params).model_copy(update={"seed": run.seed, "compile": run.compiled})
     learner = Learner(ModelParams.load(race.params), params, vocab_size)
     rows = params.batch_size * params.grad_accum_steps
-    return learner, lambda step: training_batch(train, CONTEXT, rows, run.seed, step)
+    return learner, lambda step: training_batch(train, CONTEXT, rows, run.seed, step, n_pieces(step, params))
 
 
 def trial(run: Run, race: Race) -> tuple[float, float]:

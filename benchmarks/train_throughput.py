@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.peers import Peer, Shape, machine, synchronize
 from slm.device import setup_torch
+from slm.model.gpt import n_params
 from slm.model.params import ModelParams
 from slm.params import run_command
 from slm.training.learner import Learner
@@ -79,8 +80,7 @@ def flops_a_token(model: nn.Module, shape: Shape) -> int:
     embeddings = [module.weight for module in model.modules() if isinstance(module, nn.Embedding)]
     heads = {id(model.head_weight if hasattr(model, "head_weight") else model.lm_head.weight)}
     n_looked_up = sum(weight.numel() for weight in embeddings if id(weight) not in heads)
-    n_params = sum(parameter.numel() for parameter in model.parameters())
-    return 6 * (n_params - n_looked_up) + 12 * shape.n_layer * shape.n_embd * shape.block_size
+    return 6 * (n_params(model) - n_looked_up) + 12 * shape.n_layer * shape.n_embd * shape.block_size
 
 
 def product_flops(device: torch.device, dtype: torch.dtype) -> float:

@@ -197,10 +197,11 @@ def the_step(walk: Walk) -> str:
         ["loss of the new model after the step", f"{after:.4f}"],
         ["loss of the trained model", f"{walk.losses.mean():.4f}"],
     ]
+    muon = "\nThe matrices of the blocks are Muon's." if exact.optimizer == "muon" else ""
     return f"""A new model, fresh from {_link(new_gpt)}, takes one {_link(Learner.step)} on this text
 alone, at the first {_link(learning_rate)} of the schedule: the loss {"falls" if after < before else "rises"}
-by {abs(before - after):.4f}. AdamW, from {_link(build_optimizers)}, divides a gradient by its usual size.
-In a first step only its sign is left, so that each weight moves by about the learning rate.
+by {abs(before - after):.4f}. Of {_link(build_optimizers)}, the head is AdamW's, which divides a gradient by
+its usual size: in a first step only its sign is left, and each weight moves by about the learning rate.{muon}
 
 {_table(["", "value"], rows)}"""
 

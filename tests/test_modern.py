@@ -11,6 +11,15 @@ from slm.model.modern import ModernGPT, norm, rotary_angles, rotate
 from tests.tiny import model_params
 
 VOCAB = 11
+NAMES = {  # this project's, and those of transformers
+    "token_embedding": "model.embed_tokens",
+    "head": "lm_head",
+    "blocks": "model.layers",
+    "attention.query": "self_attn.q_proj",
+    "attention.key": "self_attn.k_proj",
+    "attention.value": "self_attn.v_proj",
+    "attention.out": "self_attn.o_proj",
+}
 IDS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6], [0, 10, 7, 7, 7, 2, 8, 1]])
 
 
@@ -43,17 +52,7 @@ def test_logits_are_those_of_nanochat_in_transformers(changes):
         hidden_act={"relu2": "relu2", "gelu": "gelu_pytorch_tanh"}[params.mlp],
         final_logit_softcapping=None,
     )
-    names = {
-        "token_embedding": "model.embed_tokens",
-        "head": "lm_head",
-        "blocks": "model.layers",
-        "attention.query": "self_attn.q_proj",
-        "attention.key": "self_attn.k_proj",
-        "attention.value": "self_attn.v_proj",
-        "attention.out": "self_attn.o_proj",
-        "mlp.up": "mlp.fc1",
-        "mlp.down": "mlp.fc2",
-    }
+    names = {"mlp.up": "mlp.fc1", "mlp.down": "mlp.fc2"}
     weights = renamed({"head.weight": model.head_weight, **model.state_dict()}, names)
     other = NanoChatForCausalLM(config).double().eval()
     other.load_state_dict(weights)
@@ -76,20 +75,7 @@ def test_logits_with_swiglu_are_those_of_qwen3_in_transformers(kv_heads):
         rms_norm_eps=1e-6,
         rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
     )
-    names = {
-        "token_embedding": "model.embed_tokens",
-        "head": "lm_head",
-        "blocks": "model.layers",
-        "attention.query": "self_attn.q_proj",
-        "attention.key": "self_attn.k_proj",
-        "attention.value": "self_attn.v_proj",
-        "attention.out": "self_attn.o_proj",
-        "mlp.": "mlp.",
-        "gate": "gate_proj",
-        "up": "up_proj",
-        "down": "down_proj",
-    }
-    weights = renamed(model.state_dict(), names)
+    weights = renamed(model.state_dict(), {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"})
     weights["model.embed_tokens.weight"] = norm(weights["model.embed_tokens.weight"])
     for name, weight in weights.items():
         if "q_proj" in name or "k_proj" in name:
@@ -103,10 +89,10 @@ def test_logits_with_swiglu_are_those_of_qwen3_in_transformers(kv_heads):
 
 
 def renamed(weights, names):
-    """The weights under the names of transformers."""
+    """The weights under the names of transformers; those of the MLP are given."""
     found = {}
     for name, weight in weights.items():
-        for ours, theirs in names.items():
+        for ours, theirs in {**NAMES, **names}.items():
             name = name.replace(ours, theirs)
         found[name] = weight.detach().clone()
     return found
