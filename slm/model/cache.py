@@ -3,7 +3,7 @@
 Rows of different lengths are padded on their left. What lies before a row's first token is never looked at,
 nor is what lies further back than the window.
 
-Shapes: L layers, B rows, H heads of keys and values, T new tokens, S columns looked at, D channels a head.
+Shapes: L layers, B rows, H heads of keys and values, T new tokens, S columns in sight, D channels a head.
 """
 
 import torch
@@ -65,22 +65,3 @@ class Cache:
     def advance(self, n_new: int) -> None:
         """Count T new tokens as seen."""
         self.seen += n_new
-
-
-def attention_mask(n_new: int, window: int, device: torch.device, cache: Cache | None) -> Tensor | None:
-    """Which columns in sight each of T new tokens looks at: (T, S) or (B, 1, T, S) of bool.
-
-    None if it is plain: each token looks at all those before it and itself.
-    """
-    seen = cache.seen if cache else 0
-    first = max(0, seen - window + 1)
-    is_padded = cache is not None and cache.most_padding > first
-    if not is_padded and (n_new == 1 or (seen == 0 and n_new <= window)):
-        return None
-    tokens = torch.arange(seen, seen + n_new, device=device)[:, None]  # (T, 1)
-    columns = torch.arange(first, seen + n_new, device=device)  # (S,)
-    mask = (columns <= tokens) & (columns > tokens - window)  # (T, S)
-    if cache is None or not is_padded:
-        return mask
-    inside = columns >= cache.padding[:, None, None, None]  # (B, 1, 1, S)
-    return mask & inside | (columns == tokens)  # padding looks at itself: a mean of nothing is NaN

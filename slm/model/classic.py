@@ -21,7 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from slm.model.cache import Cache, attention_mask
+from slm.model.attention import attend, attention_mask
+from slm.model.cache import Cache
 from slm.model.linear import Linear, linear
 from slm.model.params import ModelParams
 
@@ -108,15 +109,8 @@ class CausalSelfAttention(nn.Module):
         q, k, v = qkv.transpose(1, 3).unbind(2)  # (B, H, T, D) each
         if cache is not None:
             k, v = cache.extend(self.layer, k, v)  # (B, H, S, D)
-        y = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=mask,
-            dropout_p=self.params.dropout if self.training else 0.0,
-            is_causal=mask is None and q.size(2) > 1,
-        )  # (B, H, T, D)
-        return self.dropout(self.out(y.transpose(1, 2).flatten(-2)))  # (B, T, C)
+        y = attend(q, k, v, mask, self.params.dropout if self.training else 0.0)
+        return self.dropout(self.out(y))  # (B, T, C)
 
 
 class MLP(nn.Module):

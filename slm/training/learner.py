@@ -65,9 +65,8 @@ class Learner:
         n_targets = int((targets != IGNORED).sum())
         inputs, targets = to_device((own_share(inputs), own_share(targets)), self.device)
         losses = []
-        n_rows = (
-            self.params.batch_size * self.model.params.block_size // inputs.size(1)
-        )  # more if they are short
+        n_pieces = self.model.params.block_size // inputs.size(1)
+        n_rows = self.params.batch_size * n_pieces  # B whole windows
         for part in zip(inputs.split(n_rows), targets.split(n_rows), strict=True):
             with autocast(self.device, self.dtype):
                 loss = self.train_loss_sum(*part) / n_targets
