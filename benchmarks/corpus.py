@@ -17,7 +17,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from slm.corpus.stories.generator import PLOTS, Story, stories
-from slm.files import read_json
+from slm.results.kinds import Baseline
+from slm.results.reading import read_table
 from slm.tokens.bins import open_bin, read_meta
 
 SEED = 42
@@ -55,16 +56,17 @@ def measure_context() -> dict[str, str]:
     from slm.evaluation.perplexity import token_losses
     from slm.model.checkpoint import load_model
 
-    result, tokens = read_json(Path("reports/eval.json")), Path("data/tokens")
+    tokens = Path("data/tokens")
     model, validation = load_model(Path("models")), open_bin(tokens, "validation")
     end_of_text = read_meta(tokens).end_of_text
     full, cut = (
         token_losses(model, validation, end_of_text, context // 4, 16, context).mean(dtype="float64")
         for context in (model.params.block_size, 32)
     )
-    ratio = result["ngram_bits_per_byte"] / result["entropy_bits_per_byte"]
+    levels = {row.name: row.bits_per_byte for row in read_table(Path("reports/baselines.csv"), Baseline)}
+    ngram = next(name for name in levels if name.endswith("-gram"))
     return {
-        f"{result['ngram_order']}-gram model, times the entropy": f"{ratio:.2f}",
+        f"{ngram} model, times the entropy": f"{levels[ngram] / levels['entropy']:.2f}",
         "trained model, nats a token": f"{full:.3f}",
         "the same with 32 tokens of context": f"{cut:.3f} (+{cut / full - 1:.0%})",
     }

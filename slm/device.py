@@ -5,16 +5,21 @@
 `LOCAL_RANK` says which of the GPUs is this process's where there are several processes; torchrun sets it.
 """
 
+import ctypes
 import importlib.util
 import os
 import re
 import shutil
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
 
 from slm.params import UserError
+
+MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # as malloc.h of the GNU C library has them
+MOST = 2**31 - 1
 
 
 def setup_torch(deterministic: bool = False) -> torch.device:
@@ -32,6 +37,19 @@ def setup_torch(deterministic: bool = False) -> torch.device:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
         torch.use_deterministic_algorithms(deterministic)
     return device
+
+
+def keep_memory() -> None:
+    """Have the C library keep what tensors leave, for the tensors of the next step.
+
+    It would give large pieces back to the system and get them again as new pages, each filled with zeros at
+    its first touch: a quarter of a small model's time on a CPU (benchmarks/RESULTS.md). Only the GNU library
+    is known to do so, and to have a way to be told.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt:
+        mallopt(MMAP_THRESHOLD, MOST)
+        mallopt(TRIM_THRESHOLD, MOST)
 
 
 def pick_device() -> torch.device:

@@ -4,7 +4,7 @@ import reprlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, Self
+from typing import Any, ClassVar, NoReturn, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
@@ -119,6 +119,11 @@ def _is_tag(part: int | str) -> bool:
 def _model_at(section: type[Section], loc: tuple[int | str, ...]) -> type[BaseModel]:
     """The (nested) section that a location lies in."""
     model: type[BaseModel] = section
-    for part in loc:
-        model = model.model_fields[str(part)].annotation  # type: ignore[assignment]
+    parts = iter(loc)
+    for part in parts:
+        annotation = model.model_fields[str(part)].annotation
+        if get_origin(annotation) is dict:
+            next(parts, None)  # of sections by name
+        types = (annotation, *get_args(annotation))  # X | None and dict[str, X] have the section inside
+        model = next(t for t in types if isinstance(t, type) and issubclass(t, BaseModel))
     return model

@@ -39,10 +39,11 @@ class Stage:
 
     def __init__(self, name: str):
         values = read_yaml(PARAMS_FILE)
-        declared = read_yaml(DVC_FILE)["stages"][name]
+        declared, names = declaration(name, values)
         self.name = name
+        self.item = name.partition("@")[2]  # of `foreach`: wikitext2 of score@wikitext2; else empty
         self.params = {section: values.get(section, {}) for section in declared.get("params", [])}
-        self.deps = [resolve(dep, values) for dep in declared["deps"]]
+        self.deps = [resolve(dep, names) for dep in declared["deps"]]
         self.files = {str(path): _look_at(path) for path in self._paths()}
         self.versions = installed_versions(Path(dep) for dep in self.deps if dep.startswith("requirements/"))
         self.measured: dict[str, Any] = {}
@@ -134,16 +135,35 @@ def project_folder() -> Path:
     return Path(os.environ.get("DVC_ROOT", "."))
 
 
+def declaration(name: str, values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What dvc.yaml says of a stage, and what its ${…} stand for: `values`, and the item of a `foreach`."""
+    stage, _, key = name.partition("@")
+    declared = read_yaml(DVC_FILE)["stages"][stage]
+    if not key:
+        return declared, values
+    items = look_up(values, declared["foreach"]) or {}
+    if key not in items:
+        where = f"{PARAMS_FILE}: {declared['foreach'].strip('${}')}"
+        raise UserError(f"{where}: {key!r} is not there; allowed: {', '.join(items) or 'none'}")
+    return declared["do"], values | {"key": key, "item": items[key]}
+
+
 def resolve(text: str, values: dict[str, Any]) -> str:
     """Fill in the ${…} of a text of dvc.yaml with values of params.yaml."""
 
     def value(match: re.Match[str]) -> str:
-        found: Any = values
-        for key in match[1].split("."):
-            found = found.get(key) if isinstance(found, dict) else None
+        found = look_up(values, match[0])
         return match[0] if found is None else str(found)  # a wrong key is the section's to complain of
 
-    return re.sub(r"\$\{([^}]+)\}", value, text)
+    return re.sub(r"\$\{[^}]+\}", value, text)
+
+
+def look_up(values: dict[str, Any], reference: str) -> Any:
+    """The value that a ${…} stands for; None if there is none."""
+    found: Any = values
+    for key in reference.removeprefix("${").removesuffix("}").split("."):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found
 
 
 def _look_at(path: Path) -> File:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from slm.corpus.params import DataParams
 from slm.evaluation.params import EvaluateParams
+from slm.evaluation.quality_params import QualityParams
 from slm.model.params import ModelParams
 from slm.params import PARAMS_FILE, Section, UserError, read_yaml, run_command
 from slm.text.params import SampleParams
@@ -18,6 +19,7 @@ SECTIONS: tuple[type[Section], ...] = (
     TrainParams,
     EvaluateParams,
     SampleParams,
+    QualityParams,
 )
 
 

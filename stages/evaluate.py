@@ -1,30 +1,66 @@
 """Stage 4, evaluate: how well the model predicts every token of the validation split, and beside what."""
 
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from slm.evaluation.params import EvaluateParams
-from slm.files import write_json
+from slm.files import write_metrics, write_table
 from slm.stage import Stage, run_stage
 from slm.tokens.bins import open_bin, read_meta
+
+COLUMNS = ("val_loss", "perplexity", "bits_per_byte", "ngram_gap_closed", "pairs_accuracy")
+PAIRS_SEED = 1
 
 
 def main(stage: Stage) -> None:
     params = stage.load(EvaluateParams)
+    from slm.corpus.documents import read_documents
     from slm.device import setup_torch
-    from slm.evaluation.baselines import compare, read_entropy
+    from slm.evaluation import breakdown
+    from slm.evaluation.baselines import baselines, gap_closed, read_entropy
+    from slm.evaluation.pairs import score_pairs
     from slm.evaluation.perplexity import summary, token_losses
     from slm.model.checkpoint import load_model
+    from slm.tokens.tokenizer import load
 
-    tokens = Path("data/tokens")
+    tokens, corpus = Path("data/tokens"), Path("data/corpus")
     meta = read_meta(tokens)
-    model = load_model(Path("models"), setup_torch(), meta.vocab_size)
     train, validation = open_bin(tokens, "train"), open_bin(tokens, "validation")
+    n_bytes = breakdown.document_bytes(corpus / "validation.parquet", meta.validation)
+    entropy = read_entropy(corpus / "summary.json")
+    model = load_model(Path("models"), setup_torch(), meta.vocab_size)
+
     losses = token_losses(model, validation, meta.end_of_text, params.stride, params.batch_size)
-    n_bytes = meta.validation.bytes
-    entropy = read_entropy(Path("data/corpus/summary.json"))
-    result = summary(losses, n_bytes)
-    result |= compare(result, train, validation, meta.vocab_size, n_bytes, params.ngram_order, entropy)
-    write_json(Path("reports/eval.json"), result | {"made_with": stage.made_with()})
+    total = summary(losses, meta.validation.bytes)
+    result: dict[str, Any] = {key: total[key] for key in ("val_loss", "perplexity", "bits_per_byte")}
+    training_counts = breakdown.count_tokens(train, meta.vocab_size)
+    texts = chain.from_iterable(read_documents(corpus / "validation.parquet"))
+    levels = baselines(meta, train, validation, training_counts, texts, params.ngram_order)
+    levels["this model"] = result["bits_per_byte"]
+    if entropy:
+        levels["entropy"] = entropy.bits_per_byte
+    if entropy and params.ngram_order:
+        ngram = levels[f"{params.ngram_order}-gram"]
+        result["ngram_gap_closed"] = gap_closed(ngram, result["bits_per_byte"], entropy.bits_per_byte)
+    positions = breakdown.by_position(model, validation, meta.end_of_text, params.batch_size)
+    frequencies = breakdown.by_frequency(losses, validation, training_counts)
+    pairs = []
+    if params.minimal_pairs:
+        tokenizer = load(Path("models/tokenizer.json"))
+        pairs = score_pairs(model, tokenizer, meta.end_of_text, params.minimal_pairs, PAIRS_SEED)
+        n_right, n_pairs = sum(accuracy * n for _, accuracy, n in pairs), sum(n for *_, n in pairs)
+        result["pairs_accuracy"] = n_right / n_pairs
+    if interval := breakdown.bits_per_byte_interval(losses, validation, meta.end_of_text, n_bytes):
+        result["bits_per_byte_interval"] = interval
+    result["split"] = [meta.validation.tokens, meta.validation.bytes, meta.validation.documents]
+
+    reports = Path("reports")
+    write_metrics(reports / "eval.json", result, COLUMNS, stage.made_with())
+    write_table(reports / "baselines.csv", ("name", "bits_per_byte"), levels.items())
+    write_table(reports / "by_position.csv", breakdown.Position._fields, positions)
+    write_table(reports / "by_frequency.csv", breakdown.Frequency._fields, frequencies)
+    write_table(reports / "pairs.csv", ("phenomenon", "accuracy", "pairs"), pairs)
 
 
 if __name__ == "__main__":

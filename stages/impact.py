@@ -24,13 +24,18 @@ Table = dict[str, tuple[str, ...]]  # the marks of each row, one for each stage
 
 def impact_table() -> Table:
     """A row for every key of params.yaml and every file of slm/, stages/ and requirements/."""
-    stages = read_yaml(DVC_FILE)["stages"]
+    stages = declarations()
     direct = direct_impact(stages)
     table = {}
     for name, runs in direct.items():
         follows = followers(runs, stages)
         table[name] = tuple(RUNS if s in runs else FOLLOWS if s in follows else "" for s in stages)
     return table
+
+
+def declarations() -> dict[str, Any]:
+    """What dvc.yaml says of each stage; of a `foreach` what it says of all its items."""
+    return {name: stage.get("do", stage) for name, stage in read_yaml(DVC_FILE)["stages"].items()}
 
 
 def direct_impact(stages: Iterable[str]) -> dict[str, set[str]]:
@@ -47,8 +52,9 @@ def followers(first: set[str], stages: dict[str, Any]) -> set[str]:
     """The stages that read what the first ones write, or what a stage that reads it writes, and so on."""
     found = set(first)
     for stage, declared in stages.items():  # in the order of the pipeline
-        written = {Path(out) for earlier in found for out in outputs(stages[earlier])}
-        if any(written & {Path(dep), *Path(dep).parents} for dep in declared["deps"]):
+        written = [Path(out) for earlier in found for out in outputs(stages[earlier])]
+        deps = [Path(dep) for dep in declared["deps"]]
+        if any(out.is_relative_to(dep) or dep.is_relative_to(out) for out in written for dep in deps):
             found.add(stage)
     return found - first
 
@@ -71,7 +77,8 @@ def keys_of(values: dict[str, Any], prefix: str = "") -> list[str]:
     """The keys of nested mappings, with dots."""
     keys = []
     for key, value in values.items():
-        keys += keys_of(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"]
+        inner = keys_of(value, f"{prefix}{key}.") if isinstance(value, dict) else []
+        keys += inner or [f"{prefix}{key}"]
     return keys
 
 
@@ -107,14 +114,14 @@ def _widest(name: str, table: Table) -> str:
 
 def markdown(table: Table) -> str:
     """The table, to be read as it is or rendered."""
-    head = ["change of", *read_yaml(DVC_FILE)["stages"]]
+    head = ["change of", *declarations()]
     rows = [[f"`{name}`", *marks] for name, marks in table.items()]
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---", *[":-:"] * (len(head) - 1)], *rows])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.impact", description="Which stages run again?")
-    parser.add_argument("--short", action="store_true", help="group what agrees, as the README shows it")
+    parser.add_argument("--short", action="store_true", help="group what agrees, as docs/cache.md shows it")
     table = impact_table()
     print(markdown(shortened(table) if parser.parse_args().short else table), f"\n{LEGEND}.", sep="\n")
 

@@ -1,16 +1,44 @@
-"""Stage 6, plot: pictures of how the model learned and how good it is."""
+"""Stage 7, plot: pictures of how the model learned, how good it is and what it writes like."""
 
 from pathlib import Path
 
-from slm.figures import plot_bits_per_byte, plot_loss, plot_optimization
+from slm.figures.curves import draw_loss, draw_optimization
+from slm.figures.evaluation import (
+    draw_bits_per_byte,
+    draw_by_frequency,
+    draw_by_position,
+    draw_pairs,
+    draw_quality,
+)
+from slm.figures.style import save
+from slm.figures.text import draw_attention, draw_heat
+from slm.results import kinds
+from slm.results.reading import read_result, read_table
 from slm.stage import Stage, run_stage
 
 
 def main(stage: Stage) -> None:
-    reports, figures = Path("reports"), Path("reports/figures")
-    plot_loss(reports, figures / "loss.png")
-    plot_optimization(reports, figures / "optimization.png")
-    plot_bits_per_byte(reports, figures / "bits_per_byte.png")
+    reports = Path("reports")
+    train = read_table(reports / "train.csv", kinds.TrainPoint)
+    validation = read_table(reports / "val.csv", kinds.ValidationPoint)
+    evaluation = read_result(reports / "eval.json", kinds.Evaluation)
+    baselines = read_table(reports / "baselines.csv", kinds.Baseline)
+    n_params = read_result(reports / "train.json", kinds.Training).parameters
+    flops_per_token = read_result(Path("models/config.json"), kinds.Network).flops_per_token(n_params)
+    insight = read_result(Path("data/insight.json"), kinds.Insight)
+    pictures = {
+        "loss": draw_loss(train, validation, baselines, evaluation.nats_per_bit, flops_per_token),
+        "optimization": draw_optimization(train),
+        "bits_per_byte": draw_bits_per_byte(baselines, evaluation.bits_per_byte_interval),
+        "by_position": draw_by_position(read_table(reports / "by_position.csv", kinds.PositionLoss)),
+        "by_frequency": draw_by_frequency(read_table(reports / "by_frequency.csv", kinds.FrequencyLoss)),
+        "quality": draw_quality(read_table(reports / "quality.csv", kinds.Quality)),
+        "heat": draw_heat(insight),
+        "attention": draw_attention(insight),
+    }
+    if pairs := read_table(reports / "pairs.csv", kinds.PairScore, may_be_empty=True):
+        pictures["pairs"] = draw_pairs(pairs)
+    save(pictures, reports / "figures")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from slm.files import write_json
+from slm.files import write_metrics
 from slm.stage import Stage, run_stage
 from slm.tokens.bins import read_meta
 from slm.tokens.encoding import write_bins
@@ -21,7 +21,7 @@ def main(stage: Stage) -> None:
         "bytes_per_token": meta.train.bytes
         / (meta.train.tokens - meta.train.documents),  # without ends of text
     }
-    write_json(Path("reports/tokens.json"), result | {"made_with": stage.made_with()})
+    write_metrics(Path("reports/tokens.json"), result, ("bytes_per_token",), stage.made_with())
 
 
 if __name__ == "__main__":

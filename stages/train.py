@@ -3,13 +3,15 @@
 import os
 from pathlib import Path
 
-from slm.files import write_json
+from slm.files import write_metrics
 from slm.model.params import ModelParams
 from slm.params import run_command
 from slm.stage import Stage, project_folder, run_stage
 from slm.tokens.bins import open_bin, read_meta
 from slm.training.curves import write_curve
 from slm.training.params import TrainParams
+
+COLUMNS = ("parameters", "tokens")
 
 
 def main(stage: Stage) -> None:
@@ -39,7 +41,7 @@ def main(stage: Stage) -> None:
     stage.measured.update(result.measured)
     write_curve(Path("reports/train.csv"), result.train_curve)
     write_curve(Path("reports/val.csv"), result.validation_curve)
-    write_json(Path("reports/train.json"), result.summary | {"made_with": stage.made_with()})
+    write_metrics(Path("reports/train.json"), result.summary, COLUMNS, stage.made_with())
 
 
 if __name__ == "__main__":

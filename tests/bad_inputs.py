@@ -20,7 +20,7 @@ import torch
 from slm.params import run_command
 from slm.stage import run_stage
 from stages import check
-from tests import project
+from tests import project, tiny
 from tests.pipeline import STAGES
 from tests.spoiling import (
     CONFIG,
@@ -44,6 +44,7 @@ from tests.spoiling import (
     filled,
     folder,
     full_disk,
+    further_text,
     halve,
     last_ids,
     little_memory,
@@ -133,6 +134,11 @@ VALUES = [
     Case("a warm-up longer than the training", "train", params(train={"warmup_steps": 7})),
     Case("a decay longer than the training", "train", params(train={"schedule": "wsd", "decay_steps": 5})),
     Case("a type that the device cannot train in", "train", params(train={"dtype": "float16"})),
+    Case("a further text of an unknown kind", "check", further_text(kind="poem")),
+    Case("a further text of a branch", "check", further_text(hub=tiny.HUB)),
+    Case("a further text without a file", "check", further_text(file="")),
+    Case("no number of stories", "quality", params(quality={"num_samples": 0})),
+    Case("a temperature that is text", "quality", params(quality={"temperatures": ["hot"]})),
     Case("windows that leave gaps", "evaluate", params(evaluate={"stride": WINDOW + 1})),
     Case("a prompt that is no list", "sample", params(sample={"prompts": "Once"})),
     Case("no prompts", "sample", params(sample={"prompts": []})),
@@ -238,6 +244,10 @@ RESULTS = [
     Case("text in a curve", "plot", write(VALIDATION_CURVE, "step,tokens,val_loss\n0,0,low\n")),
     Case("no evaluation", "plot", missing("reports/eval.json")),
     Case("an evaluation without the loss", "plot", without("reports/eval.json", "val_loss")),
+    Case("a share above 1", "plot", write("reports/pairs.csv", "phenomenon,accuracy,pairs\nname,1.5,2\n")),
+    Case("no stories", "report", missing("data/stories.jsonl")),
+    Case("stories that are cut", "report", write("data/stories.jsonl", '{"temperature": 1.0, "sam')),
+    Case("a picture that is none", "report", write("reports/figures/loss.png", "PNG")),
 ]
 WRITING = [
     Case("full disk: corpus", "download", nothing, within=full_disk(20_000)),
@@ -247,7 +257,9 @@ WRITING = [
     Case("full disk: model", "train", nothing, within=full_disk(2000)),
     Case("full disk: evaluation", "evaluate", nothing, within=full_disk(100)),
     Case("full disk: samples", "sample", nothing, within=full_disk(100)),
+    Case("full disk: stories", "quality", nothing, within=full_disk(100)),
     Case("full disk: pictures", "plot", nothing, within=full_disk(2000)),
+    Case("full disk: the report", "report", nothing, within=full_disk(2000)),
     Case("no right to write: corpus", "download", locked("data/corpus"), within=without_rights),
     Case("no right to write: bins", "tokenize", locked("data/tokens"), within=without_rights),
     Case("no right to write: tokenizer", "tokenize", locked("models"), within=without_rights),
@@ -277,7 +289,7 @@ KINDS = {
     "The corpus": CORPORA,
     "Bins": BINS,
     "Checkpoints": CHECKPOINTS,
-    "Results to draw": RESULTS,
+    "Results to show": RESULTS,
     "Files that cannot be written": WRITING,
     "Files that may not be read": READING,
     "Training": TRAINING,

@@ -1,15 +1,17 @@
-"""The six stages, run by DVC in a clone of the project."""
+"""The stages, run by DVC in a clone of the project."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 from dvc.repo import Repo
+from filelock import FileLock
 
-from tests.project import clone, commit
+from tests.project import clone, commit, git
 
-STAGES = ["download", "tokenize", "train", "evaluate", "sample", "plot"]
+STAGES = ["download", "tokenize", "train", "evaluate", "sample", "quality", "plot", "report"]
 
 
 def enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,11 +27,26 @@ def reproduced() -> list[str]:
         return [stage.name for stage in repo.reproduce()]
 
 
-def clone_that_ran(folder: Path) -> Path:
-    """A clone whose pipeline ran once and was committed."""
-    clone(folder)
+def clone_that_ran(factory: pytest.TempPathFactory) -> Path:
+    """A clone whose pipeline ran once and was committed; the run is made once for all tests."""
+    shared = (
+        factory.getbasetemp().parent / "ran" if "PYTEST_XDIST_WORKER" in os.environ else factory.mktemp("ran")
+    )
+    with FileLock(f"{shared}.lock"):
+        if not (shared / ".git").exists():
+            clone(shared)
+            with pytest.MonkeyPatch.context() as patch:
+                enter(shared, patch)
+                assert reproduced() == STAGES
+            commit(shared)
+    folder = factory.mktemp("clone")
+    git(folder, "clone", "-q", str(shared), ".")
+    git(folder, "config", "user.name", "Test")
+    git(folder, "config", "user.email", "test@example.com")
+    shutil.copytree(shared / ".dvc/cache", folder / ".dvc/cache")
     with pytest.MonkeyPatch.context() as patch:
         enter(folder, patch)
-        assert reproduced() == STAGES
-    commit(folder)
+        with Repo() as repo:
+            repo.checkout()
+        assert reproduced() == []
     return folder

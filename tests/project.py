@@ -22,8 +22,9 @@ TINY = {
         "eval_interval": 3,
         "eval_tokens": 200,
     },
-    "evaluate": {"ngram_order": 3},
+    "evaluate": {"ngram_order": 3, "minimal_pairs": 2},
     "sample": {"prompts": ["", "Once"], "num_samples": 2, "max_new_tokens": 20},
+    "quality": {"num_samples": 3, "max_new_tokens": 20, "temperatures": [1.0]},
 }
 
 

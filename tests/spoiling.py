@@ -103,6 +103,11 @@ def params(**changes: dict[str, Any]) -> Spoil:
     return lambda: change_params(Path(), changes)
 
 
+def further_text(**item: Any) -> Spoil:
+    """A text in `evaluate.corpora`."""
+    return params(evaluate={"corpora": {"tales": {"file": "tales.txt", "kind": "text", **item}}})
+
+
 def params_text(old: str, new: str) -> Spoil:
     """A piece of params.yaml replaced."""
 

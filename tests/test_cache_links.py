@@ -38,7 +38,7 @@ def cached() -> set[Path]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A project that ran."""
-    return clone_that_ran(tmp_path_factory.mktemp("project"))
+    return clone_that_ran(tmp_path_factory)
 
 
 @pytest.fixture

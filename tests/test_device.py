@@ -1,10 +1,15 @@
 """Choosing what the model runs on."""
 
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 
 from slm.device import autocast, pick_dtype, setup_torch, should_compile
 from slm.params import UserError
+from tests.project import ROOT
 
 CPU = torch.device("cpu")
 
@@ -56,3 +61,25 @@ def test_autocast_computes_products_in_the_dtype():
 
 def test_the_cpu_compiles_only_when_told_to():
     assert [should_compile(choice, CPU) for choice in ("auto", True, False)] == [False, True, False]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="no GNU C library")
+def test_kept_memory_is_used_again_instead_of_new_pages():
+    code = """
+import resource, torch
+from slm.device import keep_memory
+def new_pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        torch.ones(10_000_000)  # 40 MB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+without = new_pages()
+keep_memory()
+new_pages()  # kept from now on
+print(without, new_pages())
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    without, kept = map(int, result.stdout.split())
+    assert kept < 100 < without

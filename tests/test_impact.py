@@ -12,14 +12,14 @@ from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 from slm.params import PARAMS_FILE, read_yaml
-from stages.impact import FOLLOWS, RUNS, impact_table, keys_of
-from tests.pipeline import STAGES, clone_that_ran, enter, reproduced
+from stages.impact import FOLLOWS, RUNS, declarations, impact_table, keys_of
+from tests.pipeline import clone_that_ran, enter, reproduced
 from tests.project import ROOT
 
 
 @pytest.fixture(scope="module")
 def project_once(tmp_path_factory):
-    return clone_that_ran(tmp_path_factory.mktemp("clone"))
+    return clone_that_ran(tmp_path_factory)
 
 
 @pytest.fixture
@@ -75,6 +75,8 @@ def another(value):
             return f"{value}x"
         case list():
             return [*value, "x"]
+        case {}:
+            return {"x": {"file": "params.yaml", "kind": "text"}}
         case None:
             return 1
     raise TypeError(value)
@@ -82,11 +84,12 @@ def another(value):
 
 def out_of_date(repo):
     """The stages whose own inputs DVC finds changed; those that follow are not among them yet."""
-    return set(repo.status())
+    return {stage for stage in repo.status() if "@" not in stage}
 
 
 def stages_with(mark, marks):
-    return {stage for stage, found in zip(STAGES, marks, strict=True) if found == mark}
+    """Of those that run here: no further text is to be scored."""
+    return {stage for stage, found in zip(declarations(), marks, strict=True) if found == mark} - {"score"}
 
 
 def test_every_key_and_every_file_is_a_row(project, table):
@@ -122,35 +125,35 @@ def test_dvc_finds_changed_for_every_file_what_the_table_marks(project, table):
 
 
 @pytest.mark.parametrize("change, expected", [
-    ("sample.temperature", {"sample"}),
-    ("slm/text/generate.py", {"sample"}),
-    ("slm/figures.py", {"plot"}),
+    ("sample.temperature", {"sample", "quality", "report"}),
+    ("slm/text/generate.py", {"sample", "quality"}),
+    ("slm/figures/style.py", {"plot"}),
     ("requirements/plots.txt", {"plot"}),
-    ("evaluate.stride", {"evaluate"}),
+    ("evaluate.stride", {"evaluate", "report"}),
     ("slm/walkthrough.py", set()),
     ("requirements/tests.txt", set()),
-    ("train.learning_rate", {"train"}),
+    ("train.learning_rate", {"train", "report"}),
     ("slm/training/optimizer.py", {"train"}),
-    ("requirements/torch.txt", {"train", "evaluate", "sample"}),
+    ("requirements/torch.txt", {"train", "evaluate", "sample", "quality"}),
 ])  # fmt: skip
 def test_only_what_a_change_matters_to_runs_again(table, change, expected):
     assert stages_with(RUNS, table[change]) == expected
 
 
 def test_another_docstring_of_sampling_or_colour_of_a_plot_does_not_retrain(project):
-    text, figures = Path("slm/text/generate.py"), Path("slm/figures.py")
+    text, figures = Path("slm/text/generate.py"), Path("slm/figures/style.py")
     docstring = text.read_bytes().replace(b'"""Write text', b'"""Write better text')
     colour = figures.read_bytes().replace(b"#0072B2", b"#0072B3")
     assert docstring != text.read_bytes()
     assert colour != figures.read_bytes()
     with changed(text, docstring), changed(figures, colour), Repo() as repo:
-        assert out_of_date(repo) == {"sample", "plot"}
+        assert out_of_date(repo) == {"sample", "quality", "plot"}
 
 
 @pytest.mark.parametrize("pin, other, expected", [
     (b"matplotlib==3", b"matplotlib==2", {"plot"}),
-    (b"torch==2", b"torch==1", {"train", "evaluate", "sample"}),
-    (b"tiktoken==0", b"tiktoken==1", {"tokenize", "sample"}),
+    (b"torch==2", b"torch==1", {"train", "evaluate", "sample", "quality"}),
+    (b"tiktoken==0", b"tiktoken==1", {"tokenize", "evaluate", "sample", "quality"}),
     (b"pyarrow==2", b"pyarrow==1", {"download"}),
 ])  # fmt: skip
 def test_another_version_runs_again_what_it_matters_to(project, pin, other, expected):
@@ -159,15 +162,16 @@ def test_another_version_runs_again_what_it_matters_to(project, pin, other, expe
         assert out_of_date(repo) == expected
 
 
-def test_a_new_key_of_sampling_runs_sample_alone(project):
+def test_a_new_key_of_sampling_runs_what_writes(project):
     schema = Path("slm/text/params.py")
     added = schema.read_bytes() + b"    beam: float = 1.0\n"
     keys = PARAMS_FILE.read_bytes().replace(b"sample:\n", b"sample:\n  beam: 0.9\n")
     with changed(schema, added), changed(PARAMS_FILE, keys), Repo() as repo:
-        assert impact_table()["sample.beam"] == ("", "", "", "", RUNS, "")
-        assert out_of_date(repo) == {"sample"}
+        assert stages_with(RUNS, impact_table()["sample.beam"]) == {"sample", "quality", "report"}
+        assert out_of_date(repo) == {"sample", "quality", "report"}
 
 
+@pytest.mark.slow
 def test_what_runs_is_all_that_the_table_marks_if_all_comes_out_different(project, table):
     with ExitStack() as changes:
         for key in ("evaluate.ngram_order", "data.seed"):  # one after the other
@@ -178,13 +182,14 @@ def test_what_runs_is_all_that_the_table_marks_if_all_comes_out_different(projec
 
 def test_what_follows_does_not_run_if_all_comes_out_the_same(project, table):
     with changed_file("slm/training/optimizer.py"):
-        assert stages_with(FOLLOWS, table["slm/training/optimizer.py"]) == {"evaluate", "sample", "plot"}
+        follows = {"evaluate", "sample", "quality", "plot", "report"}
+        assert stages_with(FOLLOWS, table["slm/training/optimizer.py"]) == follows
         assert reproduced() == ["train"]
     reproduced()
 
 
-def test_the_readme_shows_the_short_table():
+def test_the_page_on_the_cache_shows_the_short_table():
     command = [sys.executable, "-m", "stages.impact", "--short"]
     table = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert table.count("\n| `") > 10
-    assert table in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert table in (ROOT / "docs/cache.md").read_text(encoding="utf-8")

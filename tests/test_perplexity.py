@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from slm.evaluation.perplexity import summary, token_losses
+from slm.evaluation.perplexity import perplexity, summary, token_losses, windows
 from slm.model.gpt import new_gpt
 from slm.params import UserError
 from tests.tiny import model_params
@@ -79,6 +79,14 @@ def test_a_model_that_knows_nothing_loses_ln_v_on_each_token(model):
     assert (losses == np.float32(math.log(VOCAB))).all()
 
 
+def test_a_window_pairs_each_token_with_the_one_before_it():
+    inputs, targets = windows(
+        np.array([5, 6, 7, 8], np.uint16), np.array([0, 1]), 3, END, torch.device("cpu")
+    )
+    assert inputs.tolist() == [[END, 5, 6], [5, 6, 7]]
+    assert targets.tolist() == [[5, 6, 7], [6, 7, 8]]
+
+
 @pytest.mark.parametrize(("stride", "context"), [(9, None), (4, 3)])
 def test_a_stride_beyond_the_context_is_refused(model, stride, context):
     allowed = context or BLOCK
@@ -102,3 +110,19 @@ def test_the_summary_is_by_the_definitions():
 def test_long_sums_are_exact():
     losses = np.full(3_000_001, 0.1, dtype=np.float32)
     assert summary(losses, n_bytes=1)["val_loss"] == pytest.approx(float(np.float32(0.1)), rel=1e-12)
+
+
+def test_bits_per_byte_count_the_losses_of_ends_of_text_but_no_bytes_for_them(model):
+    first, second = [1, 2, 3], [4, 5]  # let each token but the end of text stand for two bytes
+    tokens = np.array([*first, END, *second, END], dtype=np.uint16)
+    losses = token_losses(model, tokens, END, 1, 4)
+    nats = math.fsum(losses_by_hand(model, tokens, stride=1, context=BLOCK))
+    found = summary(losses, n_bytes=2 * (len(first) + len(second)))
+    assert found["bits_per_byte"] == pytest.approx(nats / math.log(2) / 10, rel=1e-6)
+    assert found["val_loss"] == pytest.approx(nats / 7, rel=1e-6)
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), 710.0])
+def test_a_loss_without_a_perplexity_is_refused(loss):
+    with pytest.raises(UserError, match=r"^the model's mean loss is .* nats a word; train it again$"):
+        perplexity(loss, "word")

@@ -1,5 +1,6 @@
 """The real pipeline, driven by DVC in a temporary clone."""
 
+import csv
 import json
 import re
 import subprocess
@@ -18,7 +19,7 @@ from tests.project import change_params, clone, git
 
 @pytest.fixture(scope="module")
 def clone_once(tmp_path_factory):
-    return clone_that_ran(tmp_path_factory.mktemp("clone"))
+    return clone_that_ran(tmp_path_factory)
 
 
 @pytest.fixture
@@ -27,19 +28,20 @@ def project(clone_once, monkeypatch):
     enter(clone_once, monkeypatch)
     yield clone_once
     git(clone_once, "checkout", "-q", ".")
+    git(clone_once, "clean", "-qfd", "reports")
     with Repo() as repo:
         repo.checkout(force=True)
 
 
 def running(log: str) -> list[str]:
     """Names of the stages that DVC says it runs."""
-    return re.findall(r"Running stage '(\w+)'", log)
+    return re.findall(r"Running stage '([\w@]+)'", log)
 
 
 def test_every_declared_output_is_there(project):
     stages = YAML(typ="safe").load((project / "dvc.yaml").read_text())["stages"]
-    assert list(stages) == STAGES
-    for stage in stages.values():
+    assert [name for name in stages if "foreach" not in stages[name]] == STAGES
+    for stage in (stages[name] for name in STAGES):
         for entry in [*stage.get("outs", []), *stage.get("metrics", []), *stage.get("plots", [])]:
             path = project / (entry if isinstance(entry, str) else next(iter(entry)))
             assert path.exists(), path
@@ -48,9 +50,12 @@ def test_every_declared_output_is_there(project):
 def test_evaluation_counts_every_token_of_the_validation_bin(project):
     result = json.loads(Path("reports/eval.json").read_text())
     tokens = np.fromfile("data/tokens/validation.bin", dtype="<u2")
-    assert result["tokens"] == len(tokens)
+    assert result["also"][0]["split"][0] == len(tokens)
     assert np.exp(result["val_loss"]) == pytest.approx(result["perplexity"])
-    assert 0 < result["entropy_bits_per_byte"] < result["bits_per_byte"]
+    with Path("reports/baselines.csv").open(encoding="utf-8") as file:
+        levels = {row["name"]: float(row["bits_per_byte"]) for row in csv.DictReader(file)}
+    assert levels["this model"] == pytest.approx(result["bits_per_byte"], rel=1e-5)
+    assert 0 < levels["entropy"] < levels["this model"] < levels["uniform"]
 
 
 def test_samples_hold_each_prompt_as_often_as_asked(project):
@@ -65,19 +70,30 @@ def test_repro_with_nothing_changed_runs_nothing(project):
 
 def test_a_sampling_param_runs_sample_alone(project, caplog):
     assert dvc(["exp", "run", "-S", "sample.temperature=0.5"]) == 0
-    assert running(caplog.text) == ["sample"]
+    assert running(caplog.text) == ["sample", "quality", "plot", "report"]
     assert "temperature 0.5" in Path("reports/samples.md").read_text()
 
 
 def test_an_evaluation_param_does_not_retrain(project, caplog):
     assert dvc(["exp", "run", "-S", "evaluate.ngram_order=2"]) == 0
-    assert running(caplog.text) == ["evaluate", "plot"]
+    assert running(caplog.text) == ["evaluate", "plot", "report"]
+
+
+def test_a_further_text_is_scored_by_a_stage_of_its_own(project, caplog):
+    Path("tales.txt").write_text("Once there was a bear.\nIt slept.\n", encoding="utf-8")
+    assert dvc(["exp", "run", "-S", "+evaluate.corpora.tales={file:tales.txt,kind:words}"]) == 0
+    assert running(caplog.text) == ["evaluate", "score@tales", "report"]
+    found = json.loads(Path("reports/scores/tales.json").read_text())["tales"]
+    assert found["word_perplexity"] > found["perplexity"] > 1
+    assert "tales" in Path("reports/report.html").read_text(encoding="utf-8")
+    Path("tales.txt").write_text("Once there was a fox.\n", encoding="utf-8")
+    assert reproduced() == ["score@tales", "report"]
 
 
 def test_a_number_in_scientific_notation_arrives_as_a_number_and_both_curves_can_be_compared(project, caplog):
     experiment = ["exp", "run", "-n", "deeper", "-S", "model.n_layer=2", "-S", "train.learning_rate=1e-3"]
     assert dvc(experiment) == 0
-    assert running(caplog.text) == ["train", "evaluate", "sample", "plot"]
+    assert running(caplog.text) == ["train", "evaluate", "sample", "quality", "plot", "report"]
     rates = [line.split(",")[3] for line in Path("reports/train.csv").read_text().splitlines()]
     assert rates[:4] == ["learning_rate", "0.000333333", "0.000666667", "0.001"]  # two steps of warm-up
     assert json.loads(Path("models/config.json").read_text())["model"]["n_layer"] == 2

@@ -1,4 +1,4 @@
-"""The recipes: whole params files, true to their first lines, and each runs from download to plot."""
+"""The recipes: whole params files, true to their first lines, and each runs from download to report."""
 
 import json
 import math
@@ -25,14 +25,15 @@ from slm.model.params import ModelParams
 from slm.tokens.bins import open_bin, read_meta
 from slm.tokens.params import TokenizerParams
 from slm.tokens.tokenizer import decode, load
-from stages import evaluate, plot, sample, tokenize, train
+from stages import evaluate, plot, quality, report, sample, tokenize, train
 from stages.check import check
 from tests.hub import serve
+from tests.pipeline import STAGES
 from tests.project import ROOT, change_params, clone, run_stage
 
 RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
 BY_DVC = "tinystories-cpu"  # the others' stages run in this process, which has torch loaded
-LARGEST = "tinystories-768"
+LARGE = {"tinystories-60m", "tinystories-768"}  # which take a while even so
 SHORT = {
     "train": {
         "max_steps": 1,
@@ -43,6 +44,7 @@ SHORT = {
         "eval_tokens": 300,
     },
     "sample": {"num_samples": 1, "max_new_tokens": 3},
+    "quality": {"num_samples": 1, "max_new_tokens": 3, "temperatures": []},
 }
 STORIES = {"train": [story.text for story in islice(stories(seed=3), 60)]}
 STORIES["validation"] = [story.text for story in islice(stories(seed=4), 3)]
@@ -152,19 +154,19 @@ def prepare(folder, recipe):
 @pytest.mark.parametrize(
     "recipe",
     [
-        pytest.param(recipe, marks=[pytest.mark.slow] if recipe == LARGEST else [])
+        pytest.param(recipe, marks=[pytest.mark.slow] if recipe in LARGE else [])
         for recipe in RECIPES
         if recipe != BY_DVC
     ],
 )
-def test_a_recipe_runs_shortened_from_download_to_plot(environment, tmp_path, monkeypatch, recipe):
+def test_a_recipe_runs_shortened_from_download_to_report(environment, tmp_path, monkeypatch, recipe):
     for name in ("slm", "stages", "requirements", "dvc.yaml"):
         (tmp_path / name).symlink_to(ROOT / name)
     prepare(tmp_path, recipe)
     monkeypatch.chdir(tmp_path)
     result = run_stage(tmp_path, "download")
     assert result.returncode == 0, result.stderr
-    for module in (tokenize, train, evaluate, sample, plot):
+    for module in (tokenize, train, evaluate, sample, quality, plot, report):
         stage.run_stage(module.__name__.removeprefix("stages."), module.main)
     assert_complete(recipe)
 
@@ -173,9 +175,8 @@ def test_dvc_runs_a_recipe_copied_over_the_params(environment, tmp_path, monkeyp
     prepare(clone(tmp_path, {}), BY_DVC)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
-    stages = ["download", "tokenize", "train", "evaluate", "sample", "plot"]
     with Repo() as repo:
-        assert [stage.name for stage in repo.reproduce()] == stages
+        assert [stage.name for stage in repo.reproduce()] == STAGES
         assert repo.reproduce() == []
     assert_complete(BY_DVC)
 
@@ -186,10 +187,11 @@ def assert_complete(recipe):
     assert json.loads(Path("models/config.json").read_text())["model"] == values["model"]
     result = json.loads(Path("reports/eval.json").read_text())
     assert math.isfinite(result["perplexity"])
-    assert result["tokens"] == len(open_bin(Path("data/tokens"), "validation"))
+    assert result["also"][0]["split"][0] == len(open_bin(Path("data/tokens"), "validation"))
     headings = re.findall("^## (.*)$", Path("reports/samples.md").read_text(), re.MULTILINE)
     assert headings == [prompt or "(from nothing)" for prompt in values["sample"]["prompts"]]
-    assert len([*Path("reports/figures").glob("*.png")]) == 3
+    assert len([*Path("reports/figures").glob("*.png")]) == (9 if recipe == "quickstart" else 8)
+    assert "<h1" in Path("reports/report.html").read_text(encoding="utf-8")
     assert documents() == expected_documents(recipe, values["data"])
 
 

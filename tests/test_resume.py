@@ -168,7 +168,9 @@ def whole(tmp_path_factory):
     return digests(folder), (folder / "dvc.lock").read_text()
 
 
-@pytest.mark.parametrize("command", [STAGE, DVC], ids=["the stage", "dvc"])
+@pytest.mark.parametrize(
+    "command", [STAGE, pytest.param(DVC, marks=pytest.mark.slow)], ids=["the stage", "dvc"]
+)
 def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_bytes(tmp_path, whole, command):
     folder, random = killing.project(tmp_path), Random(len(command))
     steps = [run_killed(folder, command, signal.SIGKILL, random) for _ in range(2)]

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from dvc.repo import Repo
 
 from tests.pipeline import STAGES, enter
@@ -16,6 +17,7 @@ def contents() -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in paths if path.is_file()}
 
 
+@pytest.mark.slow
 def test_by_force_and_afresh_the_pipeline_makes_every_byte_again(tmp_path, monkeypatch):
     enter(clone(tmp_path), monkeypatch)
     monkeypatch.setenv("SLM_FRESH", "1")

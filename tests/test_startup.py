@@ -9,7 +9,7 @@ import pytest
 from tests.pipeline import STAGES
 from tests.project import clone
 
-NEED_TORCH = {"train", "evaluate", "sample"}
+NEED_TORCH = {"train", "evaluate", "sample", "quality"}
 RUN = """
 import runpy, sys
 runpy.run_module(f"stages.{sys.argv[1]}", run_name="__main__")

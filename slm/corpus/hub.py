@@ -53,6 +53,12 @@ def open_hub(params: DataParams) -> tuple[Iterator[Document], dict[str, Any], in
     return _both(texts, held_out), origin, total + more if total and more else None
 
 
+def read_split(hub: DataHub, split: str) -> Iterator[str]:
+    """The texts of one split of a dataset, one at a time. Raises UserError as `open_hub` does."""
+    commit, _ = _find(hub)
+    return _texts(_open(hub, commit), split, hub)
+
+
 def _find(hub: DataHub) -> tuple[str, str]:
     """The commit that the revision stands for now, and the dataset's licence."""
     endpoint = datasets.config.HF_ENDPOINT
@@ -90,7 +96,7 @@ def _open(hub: DataHub, commit: str) -> datasets.DatasetBuilder:
                 f"data.hub.config: {hub.name} has no config {hub.config!r}; allowed: {', '.join(configs)}"
             )
         builder = datasets.load_dataset_builder(hub.name, hub.config, revision=commit)
-    splits = list(builder.config.data_files)
+    splits = [str(split) for split in builder.config.data_files]
     _check_split("train_split", hub, splits)
     if hub.validation_split is not None:
         _check_split("validation_split", hub, [*splits, "null (a part of train_split is held out)"])

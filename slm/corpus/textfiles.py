@@ -25,12 +25,12 @@ def read_files(params: DataParams) -> Iterator[Document]:
     train, validation = Path(params.files.train), Path(params.files.validation)
     if _is_blank(train):
         raise UserError(f"{train}: empty; put your text there, or name your own file in data.files.train")
-    texts = islice(_read(train), params.max_documents)
+    texts = islice(read_texts(train), params.max_documents)
     if _is_blank(validation):
         yield from hold_out(texts, params.validation_fraction, params.seed)
     else:
         yield from (Document("train", text) for text in texts)
-        texts = islice(_read(validation), params.max_validation_documents)
+        texts = islice(read_texts(validation), params.max_validation_documents)
         yield from (Document("validation", text) for text in texts)
 
 
@@ -39,8 +39,8 @@ def _is_blank(path: Path) -> bool:
     return path.is_file() and path.stat().st_size < 16 and not path.read_bytes().strip()
 
 
-def _read(path: Path) -> Iterator[str]:
-    """The texts of a file or folder, one at a time."""
+def read_texts(path: Path) -> Iterator[str]:
+    """The texts of a file or folder, one at a time. Raises UserError as `read_files` does."""
     try:
         if path.is_dir():
             yield from _read_folder(path)

@@ -8,12 +8,13 @@ import sys
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from slm.model.gpt import GPT, cross_entropy
 from slm.params import UserError
 from slm.progress import Progress
 
-MAX_LOSS = math.log(sys.float_info.max)  # nats a token
+MAX_LOSS = math.log(sys.float_info.max)  # nats
 
 
 @torch.inference_mode()
@@ -47,14 +48,10 @@ def token_losses(
         # The first window is on its own: all of its tokens are new.
         for batch in np.split(starts, range(1, len(starts), batch_size)):
             n_new = stride if done else length
-            positions = batch[:, None] + np.arange(length)  # (B, L)
-            targets = tokens[positions].astype(np.int64)
-            inputs = tokens[positions - 1].astype(np.int64)
-            inputs[positions == 0] = end_of_text
-            logits = model(torch.from_numpy(inputs).to(model.device), last=n_new)  # (B, n_new, V)
-            new_targets = torch.from_numpy(targets[:, -n_new:]).to(model.device)
-            found = cross_entropy(logits, new_targets, reduction="none").view(len(batch), n_new).cpu().numpy()
-            for row, start in zip(found, batch, strict=True):
+            inputs, targets = windows(tokens, batch, length, end_of_text, model.device)
+            logits = model(inputs, last=n_new)  # (B, n_new, V)
+            found = cross_entropy(logits, targets[:, -n_new:], reduction="none").cpu().numpy()
+            for row, start in zip(found.reshape(len(batch), n_new), batch, strict=True):
                 end = start + length
                 losses[done:end] = row[n_new - (end - done) :]  # the last window may have fewer new tokens
                 progress.advance(int(end) - done)
@@ -62,20 +59,40 @@ def token_losses(
     return losses
 
 
+def windows(
+    tokens: np.ndarray, starts: np.ndarray, length: int, end_of_text: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Inputs and targets (B, L) of windows whose first targets are at `starts`; an input is the token before.
+
+    Before the text's first token lies `end_of_text`.
+    """
+    positions = starts[:, None] + np.arange(length)
+    inputs, targets = tokens[positions - 1].astype(np.int64), tokens[positions].astype(np.int64)
+    inputs[positions == 0] = end_of_text
+    return torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device)
+
+
 def summary(losses: np.ndarray, n_bytes: int) -> dict[str, float]:
     """What the losses (nats, one a token) of a text of `n_bytes` bytes of UTF-8 add up to.
 
-    `bits_per_byte` does not depend on the tokenizer. The tokens that end a text must be predicted too: their
-    losses count, though they stand for no bytes. Raises UserError if the mean loss is no number, or so large
-    that the perplexity is none.
+    `val_loss` and `perplexity` are means over tokens, so they compare only within one tokenizer.
+    `bits_per_byte` is the sum of all losses in bits over the bytes of all documents: the same whatever the
+    tokens are. The tokens that end the documents must be predicted too, or what is left unsaid would be free:
+    their losses count, though they stand for no bytes. Raises UserError if the mean loss is no number, or so
+    large that the perplexity is none.
     """
     total = float(losses.sum(dtype=np.float64))
     mean = total / len(losses)
-    if not mean < MAX_LOSS:
-        raise UserError(f"the model's mean loss is {mean:.2g} nats a token; train it again")
     return {
         "val_loss": mean,  # nats a token
-        "perplexity": math.exp(mean),
+        "perplexity": perplexity(mean),
         "bits_per_byte": total / math.log(2) / n_bytes,
         "tokens": len(losses),
     }
+
+
+def perplexity(mean_loss: float, unit: str = "token") -> float:
+    """exp of a mean loss in nats (Jelinek et al. 1977). Raises UserError if there is no such number."""
+    if not mean_loss < MAX_LOSS:
+        raise UserError(f"the model's mean loss is {mean_loss:.2g} nats a {unit}; train it again")
+    return math.exp(mean_loss)

@@ -3,7 +3,7 @@
 In float32 on an x86 CPU torch multiplies with Intel's MKL, which is slow on processors of AMD: there oneDNN,
 which torch itself uses for all other types, is up to four times as fast (benchmarks/RESULTS.md).
 
-Shapes: I channels in, O channels out, after any others.
+Shapes: N rows, I channels in, O channels out.
 """
 
 from typing import Any
@@ -42,9 +42,12 @@ class _OneDNN(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         x, weight = ctx.saved_tensors
-        rows = grad.flatten(0, -2)  # (N, O)
-        weight_grad = _product(rows.t(), x.flatten(0, -2).t())
-        return _product(grad, weight.t()), weight_grad, rows.sum(0) if ctx.has_bias else None
+        ins, outs = x.flatten(0, -2), grad.flatten(0, -2)  # (N, I), (N, O)
+        if ins.size(1) < outs.size(1):  # a transposed first factor is copied: let it be the smaller one
+            weight_grad = _product(ins.t(), outs.t()).t()
+        else:
+            weight_grad = _product(outs.t(), ins.t())
+        return _product(grad, weight.t()), weight_grad, outs.sum(0) if ctx.has_bias else None
 
 
 def _product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:

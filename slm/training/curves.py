@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from slm.files import write_text
+from slm.files import write_table
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,5 @@ class ValidationPoint:
 
 
 def write_curve(path: Path, points: list[TrainPoint] | list[ValidationPoint]) -> None:
-    """Write the points (at least one) as CSV, numbers to six digits."""
-    lines = [",".join(asdict(points[0]))]
-    for point in points:
-        lines.append(",".join(f"{x:.6g}" if isinstance(x, float) else str(x) for x in asdict(point).values()))
-    write_text(path, "\n".join(lines) + "\n")
+    """Write the points (at least one) as CSV."""
+    write_table(path, asdict(points[0]), (asdict(point).values() for point in points))

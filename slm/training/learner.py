@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from slm.device import autocast, pick_dtype, setup_torch, should_compile
+from slm.device import autocast, keep_memory, pick_dtype, setup_torch, should_compile
 from slm.model.gpt import IGNORED, cross_entropy, new_gpt
 from slm.model.params import ModelParams
 from slm.training.batches import to_device, validation_batch, validation_windows
@@ -25,6 +25,7 @@ class Learner:
     def __init__(self, model_params: ModelParams, params: TrainParams, vocab_size: int):
         self.params = params
         self.device = setup_torch(params.deterministic)
+        keep_memory()
         self.dtype = pick_dtype(params.dtype, self.device)
         torch.manual_seed(params.seed)
         self.model = new_gpt(model_params, vocab_size)  # drawn on the CPU: the same weights for every device

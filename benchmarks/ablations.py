@@ -1,0 +1,143 @@
+"""What each choice of a recipe is worth at the same wall clock, over several seeds.
+
+    python benchmarks/ablations.py --tokens data/tokens [--params benchmarks/race.yaml] [--seeds 1 2 3]
+
+First all variants take turns, so that what a step of each costs is measured under the same conditions: steps
+spread over the whole run, as short windows make the first ones cheaper. Then each variant trains for as many
+steps as it can take in the time of the unchanged recipe, its schedule stretched to that; so the second part
+may run on a busy machine, and comes out the same. A change is compared with the recipe seed by seed: the mean
+of the differences, and their standard error.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from statistics import mean, median, stdev
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.peers import machine, synchronize
+from benchmarks.racing import validation_loss
+from slm.model.gpt import n_params
+from slm.model.params import ModelParams
+from slm.params import run_command
+from slm.progress import Progress
+from slm.tokens.bins import open_bin, read_meta
+from slm.training.batches import training_batch
+from slm.training.learner import Learner
+from slm.training.params import TrainParams
+from slm.training.schedule import learning_rate, n_pieces
+
+RECIPE = "the recipe"
+CHANGES: dict[str, dict[str, Any]] = {  # keys of `model` and `train` that differ from the params file's
+    RECIPE: {},
+    "one head of keys and values for all of queries": {"n_kv_head": 1},
+    "twice as many heads, half as wide": {"n_head": 4},
+    "SwiGLU": {"mlp": "swiglu"},
+    "ReLU²": {"mlp": "relu2"},
+    "tied head": {"tied": True},
+    "a quarter of the steps with short windows": {"length_warmup_steps": 0.25},
+    "cosine": {"schedule": "cosine", "decay_steps": 0},
+    "decay from the end of the warm-up": {"decay_steps": 1.0},
+    "AdamW, 0.3 of the learning rate": {"optimizer": "adamw", "learning_rate": 0.3},
+    "classic model, AdamW, 0.3 of the learning rate": {
+        "architecture": "classic", "n_head": 4, "optimizer": "adamw", "learning_rate": 0.3,
+    },
+}  # fmt: skip
+TIMED_STEPS = 8  # of each variant and round
+SCALED = ("max_steps", "warmup_steps", "decay_steps", "length_warmup_steps")
+
+
+def variant(path: Path, name: str, seed: int, scale: float = 1.0) -> tuple[ModelParams, TrainParams]:
+    """The params of a variant, with `scale` times as many steps; fractions are shares of the recipe's."""
+    model, train = ModelParams.load(path).model_dump(), TrainParams.load(path).model_dump()
+    of = {**train, "length_warmup_steps": train["max_steps"], "decay_steps": train["max_steps"]}
+    for key, value in CHANGES[name].items():
+        section = model if key in model else train
+        section[key] = value * of[key] if isinstance(value, float) else value
+    train |= {key: round(train[key] * scale) for key in SCALED} | {"seed": seed}
+    train["decay_steps"] = min(train["decay_steps"], train["max_steps"] - train["warmup_steps"])
+    return ModelParams.check(model), TrainParams.check(train)
+
+
+def step(learner: Learner, tokens: np.ndarray, number: int) -> None:
+    """One step of training, as the trainer makes it."""
+    params = learner.params
+    rows = params.batch_size * params.grad_accum_steps
+    block_size = learner.model.params.block_size
+    batch = training_batch(tokens, block_size, rows, params.seed, number, n_pieces(number, params))
+    learner.step(*batch, learning_rate(number, params))
+    synchronize(learner.device)
+
+
+def seconds_of_runs(path: Path, tokens: np.ndarray, vocab_size: int, rounds: int) -> dict[str, float]:
+    """What a run of each variant costs, by steps spread over it; the variants take turns."""
+    learners = {name: Learner(*variant(path, name, seed=1), vocab_size) for name in CHANGES}
+    spent: dict[str, list[list[float]]] = {name: [[] for _ in range(TIMED_STEPS)] for name in CHANGES}
+    with Progress("timing", rounds * len(CHANGES), "turns") as progress:
+        for _ in range(rounds):
+            for name, learner in learners.items():
+                step(learner, tokens, 0)  # caches hold the model again
+                for place in range(TIMED_STEPS):
+                    number = place * learner.params.max_steps // TIMED_STEPS
+                    start = time.perf_counter()
+                    step(learner, tokens, number)
+                    spent[name][place].append(time.perf_counter() - start)
+                progress.advance(1)
+    n_steps = TrainParams.load(path).max_steps
+    return {name: mean(median(turns) for turns in places) * n_steps for name, places in spent.items()}
+
+
+def loss(model: ModelParams, params: TrainParams, tokens: Path, n_tokens: int) -> tuple[float, int]:
+    """Train; give the validation loss in nats a token, and the number of parameters."""
+    learner = Learner(model, params, read_meta(tokens).vocab_size)
+    train = open_bin(tokens, "train")
+    for number in range(params.max_steps):
+        step(learner, train, number)
+    return validation_loss(learner, open_bin(tokens, "validation"), n_tokens), n_params(learner.model)
+
+
+def main() -> None:
+    """Print a row as soon as it is there."""
+    parser = argparse.ArgumentParser(description="Compare a recipe's choices at the same wall clock.")
+    parser.add_argument("--tokens", type=Path, required=True, help="folder with bins: data/tokens")
+    parser.add_argument("--params", type=Path, default=Path(__file__).with_name("race.yaml"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--validation-tokens", type=int, default=131_072)
+    arguments = parser.parse_args()
+    if len(arguments.seeds) < 2 or arguments.rounds < 1:
+        parser.error("--seeds: at least 2 are needed, --rounds: at least 1")
+
+    train, vocab_size = open_bin(arguments.tokens, "train"), read_meta(arguments.tokens).vocab_size
+    seconds = seconds_of_runs(arguments.params, train, vocab_size, arguments.rounds)
+    print("| change | parameters | × time a step | steps | loss | difference |")
+    print("|---|---:|---:|---:|---:|---:|", flush=True)
+    recipe: list[float] = []
+    for name in CHANGES:
+        cost = seconds[name] / seconds[RECIPE]
+        runs = [variant(arguments.params, name, seed, 1 / cost) for seed in arguments.seeds]
+        found = [loss(*run, arguments.tokens, arguments.validation_tokens) for run in runs]
+        losses = [nats for nats, _ in found]
+        recipe = recipe or losses
+        cells = [name, f"{found[0][1]:,}", f"{cost:.2f}", f"{runs[0][1].max_steps:,}"]
+        cells += [f"{mean(losses):.3f} ± {stdev(losses):.3f}", difference(losses, recipe)]
+        print(f"| {' | '.join(cells)} |", flush=True)
+    print(f"\nLoss: mean and standard deviation over seeds {arguments.seeds}; {seconds[RECIPE]:.0f} s each.")
+    print(f"{machine()}.")
+
+
+def difference(losses: list[float], recipe: list[float]) -> str:
+    """How much more than the recipe's, seed by seed: the mean and its standard error."""
+    if losses is recipe:
+        return ""
+    differences = [a - b for a, b in zip(losses, recipe, strict=True)]
+    return f"{mean(differences):+.3f} ± {stdev(differences) / len(differences) ** 0.5:.3f}"
+
+
+if __name__ == "__main__":
+    run_command(main)

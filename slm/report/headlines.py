@@ -1,0 +1,93 @@
+"""What the numbers say, in words: a verdict in one sentence, and what each headline number means."""
+
+from math import log
+from typing import NamedTuple
+
+from slm.report.found import Found
+from slm.results.shown import percent
+
+
+class Headline(NamedTuple):
+    """A number, its name and what it means."""
+
+    value: str
+    name: str
+    meaning: str
+
+
+def verdict(found: Found) -> str:
+    """One sentence for someone who has never heard of perplexity."""
+    copies, consistent = found.story_quality.copies, found.story_quality.consistent
+    copied, are = (percent(copies), "are") if copies else ("none", "is")
+    texts = f"{copied} of its texts {are} copied"
+    if consistent is not None:
+        texts = f"{percent(consistent)} of its texts contradict nothing, and {copied} {are} copied"
+    return f"It {_against_counting(found)}; {texts}."
+
+
+def _against_counting(found: Found) -> str:
+    """What the model can, beside one that only counts which tokens follow which."""
+    result, counting = found.evaluation, found.baseline("-gram")
+    if counting is None:
+        return f"is as unsure of the next token as if {result.perplexity:,.1f} were equally likely"
+    saved = 1 - result.bits_per_byte / counting.bits_per_byte
+    if saved <= 0:
+        return f"predicts unseen text no better than counting {counting.name}s does"
+    if result.ngram_gap_closed is None:
+        return f"needs {percent(saved)} fewer bits for unseen text than counting {counting.name}s does"
+    way = percent(result.ngram_gap_closed)
+    return f"has gone {way} of the way from counting {counting.name}s to the best prediction possible"
+
+
+def headlines(found: Found) -> list[Headline]:
+    """The numbers to remember; those that are not known of a corpus are left out."""
+    result = found.evaluation
+    even_guess, size = log(found.network.vocab_size), result.bits_per_byte / 8
+    lines = [
+        Headline(
+            f"{result.val_loss:.3f}",
+            "loss",
+            "Nats a token: the mean −ln p of the right next token of unseen text. "
+            f"Knowing nothing, it would be {even_guess:.2f}.",
+        ),
+        Headline(
+            f"{result.perplexity:,.2f}",
+            "perplexity",
+            "As unsure of the next token as if it had to choose among so many that are equally likely.",
+        ),
+        Headline(
+            f"{result.bits_per_byte:.3f}",
+            "bits a byte",
+            f"{_interval(found)}Comparable whatever the tokens are: with this model, unseen text can be "
+            f"packed to {percent(size)} of its size.",
+        ),
+    ]
+    counting, entropy = found.baseline("-gram"), found.baseline("entropy")
+    if result.ngram_gap_closed is not None and counting and entropy:
+        way = (
+            f"So much of the way from counting {counting.name}s ({counting.bits_per_byte:.3f} bits a byte) "
+            f"to the text’s entropy ({entropy.bits_per_byte:.3f}), which no model can go below."
+        )
+        lines.append(Headline(percent(result.ngram_gap_closed), "gap closed", way))
+    if result.pairs_accuracy is not None:
+        pairs = "So many pairs of a right and a wrong sentence have the right one likelier. A coin: 50%."
+        lines.append(Headline(percent(result.pairs_accuracy), "minimal pairs", pairs))
+    texts = f"So many of its texts at temperature {found.params['sample']['temperature']:g}"
+    if found.story_quality.consistent is not None:
+        checked = f"{texts} contradict nothing, says a checker that knows how such stories go."
+        lines.append(Headline(percent(found.story_quality.consistent), "consistent", checked))
+    copied = f"{texts} stand in the training text word for word, at least half of the text in one piece."
+    return [*lines, Headline(percent(found.story_quality.copies), "copied", copied)]
+
+
+def millions(number: int) -> str:
+    """A number of parameters or tokens, as one says it."""
+    if number < 1e6:
+        return f"{number:,}"
+    return f"{number / 1e6:,.3g} million" if number < 1e9 else f"{number / 1e9:,.3g} billion"
+
+
+def _interval(found: Found) -> str:
+    if (interval := found.evaluation.bits_per_byte_interval) is None:
+        return ""
+    return f"{interval[0]:.3f} to {interval[1]:.3f} with 95% certainty, over documents. "

@@ -1,0 +1,80 @@
+"""The report as one page of HTML that needs nothing else: no network, no scripts."""
+
+import struct
+from base64 import b64encode
+from pathlib import Path
+from typing import NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from slm.report.card import COMMAND, card
+from slm.report.found import Found
+from slm.report.headlines import headlines, millions, verdict
+from slm.report.tables import params_table, tables
+from slm.results.kinds import Insight
+from slm.results.shown import MOST_SURPRISE, VISIBLE, percent, shown, surprise
+
+STORIES_SHOWN = 3  # of each temperature
+DPI = 150  # of the pictures; a page has 96 pixels an inch, a picture half as many again
+
+
+class Picture(NamedTuple):
+    """A PNG inside the page, and its size there."""
+
+    uri: str
+    width: int
+    height: int
+
+
+class Span(NamedTuple):
+    """A token of a text: how warm its ground is, from 0 to 1, and what one reads on pointing at it."""
+
+    text: str
+    heat: float
+    tooltip: str
+    is_given: bool
+
+
+def report_page(found: Found) -> str:
+    """The whole page. Everything that a model or a file wrote is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("page.html").render(
+        size=millions(found.training.parameters),
+        verdict=verdict(found),
+        headlines=headlines(found),
+        pictures={name: picture(png) for name, png in found.figures.items()},
+        tables=tables(found),
+        columns={t: stories[:STORIES_SHOWN] for t, stories in found.by_temperature.items()},
+        spans=spans(found.insight),
+        card=card(found),
+        command=COMMAND,
+        params=params_table(found.params),
+        versions=found.made_with,
+    )
+
+
+def picture(png: bytes) -> Picture:
+    """A PNG as part of a page; its header says how many pixels it has."""
+    width, height = struct.unpack(">II", png[16:24])
+    uri = f"data:image/png;base64,{b64encode(png).decode()}"
+    return Picture(uri, width * 100 // DPI, height * 100 // DPI)
+
+
+def spans(insight: Insight) -> list[Span]:
+    """The text, token by token, with what the model expected at each place."""
+    found = []
+    texts, chances = insight.tokens, insight.probabilities
+    for n, (text, chance, best) in enumerate(zip(texts, chances, insight.alternatives, strict=True)):
+        others = ", ".join(f"“{shown(other)}” {percent(p)}" for other, p in best if other != text)
+        tooltip = f"“{shown(text)}” {percent(chance)}\ninstead: {others}"
+        heat = surprise(chance) / MOST_SURPRISE
+        visible = shown(text, keep="\n").replace("\n", VISIBLE["\n"] + "\n")
+        found.append(Span(visible, round(heat, 2), tooltip, n < insight.given))
+    return found

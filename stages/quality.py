@@ -1,0 +1,44 @@
+"""Stage 7, quality: let the model write many stories at several temperatures, and measure them."""
+
+from pathlib import Path
+
+from slm.evaluation.quality_params import QualityParams
+from slm.files import write_metrics, write_table
+from slm.stage import Stage, run_stage
+from slm.text.params import SampleParams
+
+COLUMNS = ("ended", "distinct_2", "copies", "consistent")
+
+
+def main(stage: Stage) -> None:
+    params, sample = stage.load(QualityParams), stage.load(SampleParams)
+    from slm.device import setup_torch
+    from slm.evaluation.consistency import complaints
+    from slm.evaluation.quality import is_of_grammar, judge, summary, unknown_words, write_stories
+    from slm.model.checkpoint import load_model
+    from slm.progress import Progress
+    from slm.text.generate import generate
+    from slm.tokens.bins import open_bin
+    from slm.tokens.tokenizer import END_OF_TEXT, load
+
+    tokenizer = load(Path("models/tokenizer.json"))
+    model = load_model(Path("models"), setup_torch(), tokenizer.get_vocab_size())
+    end_of_text = tokenizer.token_to_id(END_OF_TEXT)
+    written: dict[float, list[list[int]]] = {}
+    with Progress("writing stories", None, "tok") as progress:
+        for temperature in params.all_temperatures(sample):
+            how = params.sampling(sample, temperature)
+            [written[temperature]] = generate(model, [[]], how, end_of_text, progress)
+
+    check = complaints if is_of_grammar(Path("data/corpus/summary.json")) else None
+    stories = judge(written, params.max_new_tokens, tokenizer, open_bin(Path("data/tokens"), "train"), check)
+    unknown = unknown_words(stories, Path("data/corpus/train.parquet"))
+    rows = {t: summary([story for story in stories if story.temperature == t], unknown) for t in written}
+    row = rows[sample.temperature]  # what an experiment is judged by
+    write_stories(Path("data/stories.jsonl"), stories)
+    write_table(Path("reports/quality.csv"), row, (row.values() for row in rows.values()))
+    write_metrics(Path("reports/quality.json"), row, COLUMNS, stage.made_with())
+
+
+if __name__ == "__main__":
+    run_stage("quality", main)
