@@ -34,10 +34,10 @@ def main(stage: Stage) -> None:
     stories = judge(written, params.max_new_tokens, tokenizer, open_bin(Path("data/tokens"), "train"), check)
     unknown = unknown_words(stories, Path("data/corpus/train.parquet"))
     rows = {t: summary([story for story in stories if story.temperature == t], unknown) for t in written}
-    row = rows[sample.temperature]  # what an experiment is judged by
+    judged_by = rows[sample.temperature]
     write_stories(Path("data/stories.jsonl"), stories)
-    write_table(Path("reports/quality.csv"), row, (row.values() for row in rows.values()))
-    write_metrics(Path("reports/quality.json"), row, COLUMNS, stage.made_with())
+    write_table(Path("reports/quality.csv"), judged_by, (row.values() for row in rows.values()))
+    write_metrics(Path("reports/quality.json"), judged_by, COLUMNS, stage.made_with())
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 from dvc.repo import Repo
 from filelock import FileLock
 
-from tests.project import clone, commit, git
+from tests.project import clone, commit, git, start_git
 
 STAGES = ["download", "tokenize", "train", "evaluate", "sample", "quality", "plot", "report"]
 
@@ -41,8 +41,7 @@ def clone_that_ran(factory: pytest.TempPathFactory) -> Path:
             commit(shared)
     folder = factory.mktemp("clone")
     git(folder, "clone", "-q", str(shared), ".")
-    git(folder, "config", "user.name", "Test")
-    git(folder, "config", "user.email", "test@example.com")
+    start_git(folder)
     shutil.copytree(shared / ".dvc/cache", folder / ".dvc/cache")
     with pytest.MonkeyPatch.context() as patch:
         enter(folder, patch)

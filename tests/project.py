@@ -36,11 +36,16 @@ def clone(folder: Path, params: dict[str, dict] = TINY) -> Path:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     change_params(folder, params)
-    git(folder, "init", "-q")
-    git(folder, "config", "user.name", "Test")
-    git(folder, "config", "user.email", "test@example.com")
+    start_git(folder)
     commit(folder)
     return folder
+
+
+def start_git(folder: Path) -> None:
+    """Make a folder a git repository with an author; one that is stays as it is."""
+    git(folder, "init", "-q", "-b", "main")
+    git(folder, "config", "user.name", "Test")
+    git(folder, "config", "user.email", "test@example.com")
 
 
 def commit(folder: Path) -> None:

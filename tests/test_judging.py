@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 from slm.judging import Tally, Verdicts, count, in_words, make_sheet, read_verdicts, sign_test, wilson
 from slm.params import UserError
 from tests.pipeline import enter
-from tests.project import ROOT, commit, git
+from tests.project import ROOT, commit, start_git
 from tests.tiny import SAMPLE
 
 N_STORIES = 12  # of each temperature
@@ -60,9 +60,7 @@ def repository_once(tmp_path_factory):
     for name, values in (("dvc.yaml", PIPELINE), ("params.yaml", PARAMS)):
         with (folder / name).open("w") as file:
             YAML().dump(values, file)
-    git(folder, "init", "-q", "-b", "main")
-    git(folder, "config", "user.name", "Test")
-    git(folder, "config", "user.email", "test@example.com")
+    start_git(folder)
     with pytest.MonkeyPatch.context() as patch:
         enter(folder, patch)
         assert dvc(["init", "-q"]) == 0

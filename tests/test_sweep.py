@@ -23,7 +23,7 @@ from slm.model.params import ModelParams
 from slm.params import read_yaml
 from slm.sweep import SWEEPS, Run, draw, fit_power_law
 from tests.pipeline import enter
-from tests.project import ROOT, change_params, commit, git
+from tests.project import ROOT, change_params, commit, git, start_git
 
 ENTROPY = 0.2
 # Loss and consistency are a power law and a saturating share of the parameters and the context.
@@ -82,9 +82,7 @@ def repository_once(tmp_path_factory):
     for name, values in (("dvc.yaml", PIPELINE), ("params.yaml", PARAMS)):
         with (folder / name).open("w") as file:
             YAML().dump(values, file)
-    git(folder, "init", "-q", "-b", "main")
-    git(folder, "config", "user.name", "Test")
-    git(folder, "config", "user.email", "test@example.com")
+    start_git(folder)
     with pytest.MonkeyPatch.context() as patch:
         enter(folder, patch)
         assert dvc(["init", "-q"]) == 0

@@ -9,13 +9,17 @@ from slm.text.params import SampleParams
 from slm.tokens.tokenizer import END_OF_TEXT, decode, encode
 
 
-def samples_page(model: GPT, tokenizer: Tokenizer, params: SampleParams) -> str:
-    """Markdown: `num_samples` texts for each prompt, the prompt in bold; an unfinished text ends in […]."""
-    how = f"{params.in_words()}, seed {params.seed}"
-    parts = [f"# Samples\n\nWritten by the model ({how}); what it was given is bold.\n"]
+def write_samples(model: GPT, tokenizer: Tokenizer, params: SampleParams) -> list[list[list[int]]]:
+    """The token ids of `num_samples` continuations of each prompt, as `generate` gives them."""
     prompts = [encode(tokenizer, prompt) for prompt in params.prompts]
     with Progress("sampling", None, "tok") as progress:
-        texts = generate(model, prompts, params, tokenizer.token_to_id(END_OF_TEXT), progress)
+        return generate(model, prompts, params, tokenizer.token_to_id(END_OF_TEXT), progress)
+
+
+def samples_page(texts: list[list[list[int]]], tokenizer: Tokenizer, params: SampleParams) -> str:
+    """Markdown of what `write_samples` gave, each prompt in bold; an unfinished text ends in […]."""
+    how = f"{params.in_words()}, seed {params.seed}"
+    parts = [f"# Samples\n\nWritten by the model ({how}); what it was given is bold.\n"]
     for prompt, continuations in zip(params.prompts, texts, strict=True):
         parts.append(f"\n## {_one_line(prompt) or '(from nothing)'}\n")
         for number, ids in enumerate(continuations, start=1):
