@@ -40,6 +40,7 @@ CHANGES: dict[str, dict[str, Any]] = {  # keys of `model` and `train` that diffe
     "SwiGLU": {"mlp": "swiglu"},
     "ReLU²": {"mlp": "relu2"},
     "tied head": {"tied": True},
+    "both: one head of keys and values, tied head": {"n_kv_head": 1, "tied": True},
     "a quarter of the steps with short windows": {"length_warmup_steps": 0.25},
     "cosine": {"schedule": "cosine", "decay_steps": 0},
     "decay from the end of the warm-up": {"decay_steps": 1.0},
@@ -74,11 +75,13 @@ def step(learner: Learner, tokens: np.ndarray, number: int) -> None:
     synchronize(learner.device)
 
 
-def seconds_of_runs(path: Path, tokens: np.ndarray, vocab_size: int, rounds: int) -> dict[str, float]:
+def seconds_of_runs(
+    path: Path, names: list[str], tokens: np.ndarray, vocab_size: int, rounds: int
+) -> dict[str, float]:
     """What a run of each variant costs, by steps spread over it; the variants take turns."""
-    learners = {name: Learner(*variant(path, name, seed=1), vocab_size) for name in CHANGES}
-    spent: dict[str, list[list[float]]] = {name: [[] for _ in range(TIMED_STEPS)] for name in CHANGES}
-    with Progress("timing", rounds * len(CHANGES), "turns") as progress:
+    learners = {name: Learner(*variant(path, name, seed=1), vocab_size) for name in names}
+    spent: dict[str, list[list[float]]] = {name: [[] for _ in range(TIMED_STEPS)] for name in names}
+    with Progress("timing", rounds * len(names), "turns") as progress:
         for _ in range(rounds):
             for name, learner in learners.items():
                 step(learner, tokens, 0)  # caches hold the model again
@@ -106,6 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Compare a recipe's choices at the same wall clock.")
     parser.add_argument("--tokens", type=Path, required=True, help="folder with bins: data/tokens")
     parser.add_argument("--params", type=Path, default=Path(__file__).with_name("race.yaml"))
+    parser.add_argument("--only", nargs="+", choices=CHANGES, default=list(CHANGES), help="these changes")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--validation-tokens", type=int, default=131_072)
@@ -114,11 +118,12 @@ def main() -> None:
         parser.error("--seeds: at least 2 are needed, --rounds: at least 1")
 
     train, vocab_size = open_bin(arguments.tokens, "train"), read_meta(arguments.tokens).vocab_size
-    seconds = seconds_of_runs(arguments.params, train, vocab_size, arguments.rounds)
+    names = list(dict.fromkeys([RECIPE, *arguments.only]))
+    seconds = seconds_of_runs(arguments.params, names, train, vocab_size, arguments.rounds)
     print("| change | parameters | × time a step | steps | loss | difference |")
     print("|---|---:|---:|---:|---:|---:|", flush=True)
     recipe: list[float] = []
-    for name in CHANGES:
+    for name in names:
         cost = seconds[name] / seconds[RECIPE]
         runs = [variant(arguments.params, name, seed, 1 / cost) for seed in arguments.seeds]
         found = [loss(*run, arguments.tokens, arguments.validation_tokens) for run in runs]
