@@ -122,7 +122,7 @@ def test_rows_can_be_repeated_left_out_and_put_in_another_order(model):
     cache = new_cache(model, [0, 1, 0])
     model(prompts, cache=cache)
     cache.rows(torch.tensor([2, 1, 1, 2]))
-    assert cache.longest == 4
+    assert cache.seen == 4
     found = [model(new[:, :1], cache=cache)]
     cache.rows(torch.tensor([2, 3]))
     found = [found[0][2:], model(new[2:, 1:], cache=cache)]

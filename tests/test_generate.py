@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from transformers.generation.logits_process import RepetitionPenaltyLogitsProcessor
 
-from slm.text.generate import ENDED, MAX_ROWS, Token, generate, stream
+from slm.text.batch import ENDED
+from slm.text.generate import MAX_TEXTS, Token, generate, stream
 from tests.test_cache import BLOCK_SIZE, MODELS, VOCAB, random_model
 from tests.tiny import model_params, sample_params
 
@@ -127,17 +128,23 @@ def test_draws_have_the_frequencies_of_the_distribution():
     assert chi_square < 16.3  # 99.9 % of samples of 3 degrees of freedom
 
 
-def test_prompts_take_one_pass_together_and_each_step_one_token_of_every_text():
+def test_prompts_but_their_last_tokens_take_one_pass_and_each_step_one_token_of_every_text():
     model = Fixed([1.0, 0.0])
     generate(model, [[0], [0, 0, 0]], sample_params(num_samples=5, max_new_tokens=4), end_of_text=1)
-    assert model.shapes == [(2, 4), (10, 1), (10, 1), (10, 1)]  # the end that texts follow is a token, too
+    assert model.shapes == [
+        (2, 3),
+        (10, 1),
+        (10, 1),
+        (10, 1),
+        (10, 1),
+    ]  # the end that texts follow is a token, too
 
 
 def test_texts_that_have_ended_leave_once_they_are_a_good_part_of_those_on_their_way():
     model = Fixed([0.9, 0.1])
-    params = sample_params(num_samples=MAX_ROWS, max_new_tokens=1000)
+    params = sample_params(num_samples=MAX_TEXTS, max_new_tokens=1000)
     texts = generate(model, [[]], params, end_of_text=1)[0]
-    n_rows = [MAX_ROWS, *(shape[0] for shape in model.shapes[1:])]
+    n_rows = [shape[0] for shape in model.shapes]
     going_on = [sum(len(text) >= step for text in texts) for step in range(len(n_rows))]
     assert going_on[-1] > 0  # with the last text the work is over
     assert all(n - alive < max(ENDED * n, 1) for n, alive in zip(n_rows, going_on, strict=True))
@@ -147,10 +154,11 @@ def test_texts_that_have_ended_leave_once_they_are_a_good_part_of_those_on_their
 
 def test_no_more_texts_are_on_their_way_at_once_than_fit_into_memory():
     model = Fixed([1.0, 0.0])
-    params = sample_params(num_samples=MAX_ROWS // 2 + 1, max_new_tokens=2)
+    params = sample_params(num_samples=MAX_TEXTS // 2 + 1, max_new_tokens=2)
     texts = generate(model, [[], [0], [0, 0]], params, end_of_text=1)
     assert texts == [[[0, 0]] * params.num_samples] * 3
-    assert [n for n, length in model.shapes[1::2]] == [MAX_ROWS, 3 * params.num_samples - MAX_ROWS]
+    rest = 3 * params.num_samples - MAX_TEXTS
+    assert model.shapes == [(2, 1), *[(MAX_TEXTS, 1)] * 2, (2, 2), *[(rest, 1)] * 2]
 
 
 def test_a_stream_gives_each_step_of_all_texts_as_soon_as_it_is_there():
@@ -171,4 +179,4 @@ def test_a_stream_that_is_not_read_on_works_no_further():
     tokens = stream(model, [[0]], sample_params(num_samples=1, max_new_tokens=1_000_000), end_of_text=1)
     assert [next(tokens) for _ in range(3)] == [Token(prompt=0, sample=0, id=0)] * 3
     tokens.close()
-    assert len(model.shapes) == 3
+    assert model.shapes == [(1, 1)] * 4  # the prompt, and three steps

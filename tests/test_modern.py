@@ -155,7 +155,7 @@ def test_logits_are_those_of_the_formulas_also_past_block_size(changes):
 
 def test_only_the_distance_between_tokens_counts():
     x, y = torch.randn(2, 1, 6, dtype=torch.float64)
-    at = {t: rotary_angles(t, 1, 6, torch.device("cpu")) for t in (0, 3, 50, 53)}
+    at = {t: rotary_angles(torch.tensor([t]), 6) for t in (0, 3, 50, 53)}
     near = (rotate(x, *at[3]) * rotate(y, *at[0])).sum()
     far = (rotate(x, *at[53]) * rotate(y, *at[50])).sum()
     assert near.item() == pytest.approx(far.item(), abs=1e-5)
@@ -182,7 +182,7 @@ def test_a_new_model_is_as_unsure_as_it_can_be_and_its_blocks_add_nothing(change
         assert cross_entropy(model(ids[:, :-1]), ids[:, 1:]).item() == pytest.approx(math.log(1000), abs=1e-5)
     x = norm(model.token_embedding(ids))
     for block in model.blocks:
-        assert torch.equal(block(x, rotary_angles(0, 9, 16, ids.device), None, None), x)
+        assert torch.equal(block(x, rotary_angles(torch.arange(9), 16), None, None), x)
 
 
 def test_weights_start_as_the_table_says():

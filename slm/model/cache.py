@@ -1,12 +1,13 @@
 """Keys and values of the tokens that a model has seen, so that each new token is worked on by itself.
 
-Rows of different lengths are padded on their left. What lies before a row's first token is never looked at,
-nor is what lies further back than the window.
+Rows of different lengths are padded on their left, the longest not at all. What lies before a row's first
+token is never looked at, nor is what lies further back than the window. Rows may come and go.
 
 Shapes: L layers, B rows, H heads of keys and values, T new tokens, S columns in sight, D channels a head.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from slm.model.params import ModelParams
@@ -25,17 +26,26 @@ class Cache:
 
     def _pad(self, padding: Tensor) -> None:
         self.padding = padding
-        self.least_padding, self.most_padding = (int(n) for n in padding.aminmax())
-
-    @property
-    def longest(self) -> int:
-        """Tokens in the longest row."""
-        return self.seen - self.least_padding
+        self.most_padding = int(padding.max())
 
     def rows(self, chosen: Tensor) -> None:
         """Go on with the rows of these indices, in this order; a row may be chosen several times."""
-        self._pad(self.padding[chosen])
-        self._kept = self._kept[:, :, chosen]
+        padding = self.padding[chosen]
+        n_unused = int(padding.min())  # columns in which none of these has a token
+        first = max(0, n_unused - self._dropped)
+        self._kept = self._kept[:, :, chosen, :, first:]
+        self._dropped = max(0, self._dropped - n_unused)
+        self.seen -= n_unused
+        self._pad(padding - n_unused)
+
+    def add(self, other: "Cache") -> None:
+        """Go on with the rows of another cache, too, after the own ones; their newest tokens are in line."""
+        kept = [cache._kept[..., : cache.seen - cache._dropped, :] for cache in (self, other)]
+        width = max(part.size(4) for part in kept)
+        self._kept = torch.cat([F.pad(part, (0, 0, width - part.size(4), 0)) for part in kept], dim=2)
+        seen = max(self.seen, other.seen)
+        self._pad(torch.cat([cache.padding + seen - cache.seen for cache in (self, other)]))
+        self.seen, self._dropped = seen, seen - width
 
     def positions(self, n_new: int) -> Tensor:
         """How many tokens of its row lie before each of T new ones: (B, T); 0 where there is only padding."""

@@ -60,7 +60,7 @@ class ClassicGPT(nn.Module):
         seen, and it sees them, too. There are block_size positions: raises ValueError if that is too few.
         """
         n_tokens, block_size = ids.size(1), self.params.block_size
-        n_in_all = n_tokens if cache is None else cache.longest + n_tokens
+        n_in_all = n_tokens if cache is None else cache.seen + n_tokens
         if n_in_all > block_size:
             raise ValueError(f"{n_in_all} tokens are more than block_size, which is {block_size}")
         if cache is None:

@@ -63,12 +63,14 @@ class ModernGPT(nn.Module):
         `ids` is (B, T), the logits are (B, T, V) or (B, last, V). With a cache, the ids follow what it has
         seen, and it sees them, too.
         """
-        n_tokens, seen = ids.size(1), 0
-        if cache is not None:
+        n_tokens = ids.size(1)
+        if cache is None:
+            positions = torch.arange(n_tokens, device=ids.device)  # (T,)
+        else:
             cache.make_room(n_tokens)
-            seen = cache.seen
+            positions = cache.positions(n_tokens)[:, None]  # (B, 1, T): each row counts its own
         mask = attention_mask(n_tokens, self.params.block_size, ids.device, cache)
-        rotation = rotary_angles(seen, n_tokens, self.params.head_size, ids.device)
+        rotation = rotary_angles(positions, self.params.head_size)
         x = self.dropout(norm(self.token_embedding(ids)))  # (B, T, C)
         for block in self.blocks:
             x = block(x, rotation, mask, cache)
@@ -157,11 +159,10 @@ def norm(x: Tensor) -> Tensor:
     return F.rms_norm(x, (x.size(-1),), eps=NORM_EPS)
 
 
-def rotary_angles(start: int, n_tokens: int, head_size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosine and sine (T, D / 2) of the angles by which T tokens from position `start` on are turned."""
-    pairs = torch.arange(0, head_size, 2, device=device) / head_size
-    positions = torch.arange(start, start + n_tokens, device=device)
-    angles = torch.outer(positions.float(), ROTARY_BASE**-pairs)
+def rotary_angles(positions: Tensor, head_size: int) -> tuple[Tensor, Tensor]:
+    """Cosine and sine (…, T, D / 2) of the angles by which tokens at positions (…, T) are turned."""
+    pairs = torch.arange(0, head_size, 2, device=positions.device) / head_size
+    angles = positions[..., None].float() * ROTARY_BASE**-pairs
     return angles.cos(), angles.sin()
 
 

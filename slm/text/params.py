@@ -1,4 +1,4 @@
-"""The section `sample` of params.yaml: the texts the trained model is asked to write."""
+"""How a text is written, and the section `sample` of params.yaml: the texts the model is asked to write."""
 
 from typing import Annotated, ClassVar
 
@@ -7,13 +7,11 @@ from pydantic import Field, field_validator
 from slm.params import Section
 
 
-class SampleParams(Section):
-    """Prompts, and how each next token is drawn; slm/text/sampling.py has the formulas."""
+class DrawParams(Section):
+    """How each next token is drawn; slm/text/sampling.py has the formulas."""
 
-    section: ClassVar[str] = "sample"
+    section: ClassVar[str] = "options"
 
-    prompts: Annotated[list[str], Field(min_length=1)]  # "" begins a text from nothing
-    num_samples: Annotated[int, Field(ge=1, le=10_000)]  # for each prompt
     max_new_tokens: Annotated[int, Field(ge=1, le=1_000_000)]
     temperature: Annotated[float, Field(ge=0, le=1000)]  # 0 always takes the likeliest token
     top_k: Annotated[int, Field(ge=1)] | None  # draw from so many of the likeliest tokens; null is all
@@ -21,14 +19,6 @@ class SampleParams(Section):
     min_p: Annotated[float, Field(ge=0, le=1)] | None  # from those with this part of the best's; null is all
     repetition_penalty: Annotated[float, Field(ge=0.01, le=100)]  # of tokens the text has; 1 is off
     seed: Annotated[int, Field(ge=0, lt=2**63)]
-
-    @field_validator("prompts")
-    @classmethod
-    def _can_be_encoded(cls, prompts: list[str]) -> list[str]:
-        for prompt in prompts:
-            if any("\ud800" <= char <= "\udfff" for char in prompt):
-                raise ValueError(f"{prompt!r} has half a surrogate pair; allowed: text that UTF-8 can hold")
-        return prompts
 
     def in_words(self) -> str:
         """What shapes the draws, and nothing that is off: "temperature 0.8, top-k 50"."""
@@ -43,3 +33,20 @@ class SampleParams(Section):
         if self.repetition_penalty != 1:
             words.append(f"repetition penalty {self.repetition_penalty:g}")
         return ", ".join(words)
+
+
+class SampleParams(DrawParams):
+    """Prompts, and how they are continued."""
+
+    section: ClassVar[str] = "sample"
+
+    prompts: Annotated[list[str], Field(min_length=1)]  # "" begins a text from nothing
+    num_samples: Annotated[int, Field(ge=1, le=10_000)]  # for each prompt
+
+    @field_validator("prompts")
+    @classmethod
+    def _can_be_encoded(cls, prompts: list[str]) -> list[str]:
+        for prompt in prompts:
+            if any("\ud800" <= char <= "\udfff" for char in prompt):
+                raise ValueError(f"{prompt!r} has half a surrogate pair; allowed: text that UTF-8 can hold")
+        return prompts

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from slm.params import UserError
-from slm.text.params import SampleParams
+from slm.text.params import DrawParams
 
 TINY = 1e-20  # as good as 0 for a temperature, and nothing divided by it is too large for a float32
 ENOUGH = 1000  # tokens in which nearly every nucleus lies: to sort a large vocabulary is slow
 
 
-def draw(logits: Tensor, texts: Tensor, params: SampleParams, uniform: Tensor) -> Tensor:
+def draw(logits: Tensor, texts: Tensor, params: DrawParams, uniform: Tensor) -> Tensor:
     """The next token (B,) of rows, given their logits (B, V), texts so far (B, T) and uniform numbers (B,).
 
     A number, from [0, 1), picks a token through the inverse of the cumulative distribution. Raises
@@ -33,13 +33,13 @@ def draw(logits: Tensor, texts: Tensor, params: SampleParams, uniform: Tensor) -
     return tokens.gather(-1, picked).squeeze(-1)
 
 
-def next_token_probs(logits: Tensor, texts: Tensor, params: SampleParams) -> Tensor:
+def next_token_probs(logits: Tensor, texts: Tensor, params: DrawParams) -> Tensor:
     """Probabilities (B, V) that `draw` follows."""
     shares, tokens = candidates(logits, texts, params)
     return torch.zeros_like(logits).scatter(-1, tokens, shares / shares.sum(-1, keepdim=True))
 
 
-def candidates(logits: Tensor, texts: Tensor, params: SampleParams) -> tuple[Tensor, Tensor]:
+def candidates(logits: Tensor, texts: Tensor, params: DrawParams) -> tuple[Tensor, Tensor]:
     """Shares (B, K) of the probability, the likeliest token's being 1, and the tokens (B, K) that have them.
 
     A temperature below 1 sharpens the distribution; at 0 the likeliest token has it all. top_k keeps so many

@@ -1,0 +1,105 @@
+"""A trained model with its tokenizer: text in, text out."""
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
+
+from slm.device import setup_torch
+from slm.model.checkpoint import load_model
+from slm.model.gpt import GPT
+from slm.params import UserError
+from slm.text.batch import Batch, Text
+from slm.text.generate import new_random
+from slm.text.params import DrawParams
+from slm.tokens import tokenizer as tokens
+
+DEFAULTS = {
+    "max_new_tokens": 1000,
+    "temperature": 0.7,
+    "top_k": None,
+    "top_p": None,
+    "min_p": None,
+    "repetition_penalty": 1.0,
+}
+
+
+class Writer:
+    """Writes with a model that is in evaluation mode."""
+
+    def __init__(self, model: GPT, tokenizer: Tokenizer):
+        self.model, self.tokenizer = model, tokenizer
+        self.end_of_text: int = tokenizer.token_to_id(tokens.END_OF_TEXT)
+
+    def generate(self, prompt: str = "", **options: Any) -> str:
+        """What follows the prompt; `options` are those of DrawParams, each left out is as in DEFAULTS.
+
+        Without a `seed`, each call draws anew. Raises UserError if an option is wrong.
+        """
+        return "".join(self.stream(prompt, **options))
+
+    def stream(self, prompt: str = "", **options: Any) -> Iterator[str]:
+        """The same in pieces, each as soon as it is written."""
+        params = draw_params(**options)
+        text, spelling = self.begin(prompt, params), self.spelling()
+        batch = Batch(self.model, self.end_of_text)
+        batch.join([text])
+        while not text.ended:
+            for written in batch.step():
+                if piece := spelling.add(written.id):
+                    yield piece
+        if rest := spelling.rest():
+            yield rest
+
+    def begin(
+        self, prompt: str, params: DrawParams, sample: int = 0, n_alternatives: int | None = None
+    ) -> Text:
+        """A text to be written in a Batch. Raises UserError if the prompt holds half a surrogate pair."""
+        ids = tuple(tokens.encode(self.tokenizer, check_text(prompt)))
+        return Text(ids, params, new_random(params.seed, sample), n_alternatives)
+
+    def spelling(self) -> "Spelling":
+        """What turns the token ids of one text into its characters."""
+        return Spelling(self.tokenizer)
+
+
+class Spelling:
+    """Token ids in, text out: a character whose bytes come in several tokens is held back until it is whole."""
+
+    def __init__(self, tokenizer: Tokenizer):
+        self._tokenizer = tokenizer
+        self._stream = DecodeStream(skip_special_tokens=True)  # <|endoftext|> only ends a text
+        self._held: list[int] = []
+
+    def add(self, token: int) -> str:
+        """What can be read now; empty while a character is not whole."""
+        piece = self._stream.step(self._tokenizer, token)
+        self._held = [] if piece is not None else [*self._held, token]
+        return piece or ""
+
+    def rest(self) -> str:
+        """What is left at the end: U+FFFD for bytes that never became a character."""
+        return self._tokenizer.decode(self._held, skip_special_tokens=True)
+
+
+def load(folder: str | Path = "models") -> Writer:
+    """The model and tokenizer that `dvc repro` left in a folder. Raises UserError if they are not there."""
+    folder = Path(folder)
+    tokenizer = tokens.load(folder / "tokenizer.json")
+    return Writer(load_model(folder, setup_torch(), tokenizer.get_vocab_size()), tokenizer)
+
+
+def draw_params(**options: Any) -> DrawParams:
+    """Checked options, with DEFAULTS for those left out, and a seed of its own. Raises UserError."""
+    seed = {"seed": secrets.randbelow(2**32)} if options.get("seed") is None else {}
+    return DrawParams.check({**DEFAULTS, **options, **seed}, Path("slm"))
+
+
+def check_text(text: str) -> str:
+    """The text, if UTF-8 can hold it; else raises UserError."""
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        raise UserError(f"{text!r} has half a surrogate pair; allowed: text that UTF-8 can hold")
+    return text
