@@ -46,7 +46,11 @@ class SampleParams(DrawParams):
     @field_validator("prompts")
     @classmethod
     def _can_be_encoded(cls, prompts: list[str]) -> list[str]:
-        for prompt in prompts:
-            if any("\ud800" <= char <= "\udfff" for char in prompt):
-                raise ValueError(f"{prompt!r} has half a surrogate pair; allowed: text that UTF-8 can hold")
-        return prompts
+        return [check_text(prompt) for prompt in prompts]
+
+
+def check_text(text: str) -> str:
+    """The text, if UTF-8 can hold it; else raises ValueError."""
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        raise ValueError(f"{text!r} has half a surrogate pair; allowed: text that UTF-8 can hold")
+    return text

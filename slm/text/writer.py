@@ -11,10 +11,9 @@ from tokenizers.decoders import DecodeStream
 from slm.device import setup_torch
 from slm.model.checkpoint import load_model
 from slm.model.gpt import GPT
-from slm.params import UserError
 from slm.text.batch import Batch, Text
 from slm.text.generate import new_random
-from slm.text.params import DrawParams
+from slm.text.params import DrawParams, check_text
 from slm.tokens import tokenizer as tokens
 
 DEFAULTS = {
@@ -57,7 +56,7 @@ class Writer:
     def begin(
         self, prompt: str, params: DrawParams, sample: int = 0, n_alternatives: int | None = None
     ) -> Text:
-        """A text to be written in a Batch. Raises UserError if the prompt holds half a surrogate pair."""
+        """A text to be written in a Batch. Raises ValueError if the prompt holds half a surrogate pair."""
         ids = tuple(tokens.encode(self.tokenizer, check_text(prompt)))
         return Text(ids, params, new_random(params.seed, sample), n_alternatives)
 
@@ -96,10 +95,3 @@ def draw_params(**options: Any) -> DrawParams:
     """Checked options, with DEFAULTS for those left out, and a seed of its own. Raises UserError."""
     seed = {"seed": secrets.randbelow(2**32)} if options.get("seed") is None else {}
     return DrawParams.check({**DEFAULTS, **options, **seed}, Path("slm"))
-
-
-def check_text(text: str) -> str:
-    """The text, if UTF-8 can hold it; else raises UserError."""
-    if any("\ud800" <= char <= "\udfff" for char in text):
-        raise UserError(f"{text!r} has half a surrogate pair; allowed: text that UTF-8 can hold")
-    return text
