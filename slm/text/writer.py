@@ -66,7 +66,7 @@ class Writer:
 
 
 class Spelling:
-    """Token ids in, text out: a character whose bytes come in several tokens is held back until it is whole."""
+    """Token ids in, text out; a character whose bytes come in several tokens waits until it is whole."""
 
     def __init__(self, tokenizer: Tokenizer):
         self._tokenizer = tokenizer
