@@ -2,7 +2,7 @@
 
     python benchmarks/startup.py [--rounds 5]
 
-`dvc repro` runs in a clone of the project with tiny params in which all is done, beside a pipeline of six
+`dvc repro` runs in a clone of the project with tiny params in which all is done, beside a pipeline of as many
 empty stages: what DVC costs by itself. A stage has started when its `main` begins: until then it has imported
 what it always needs, and looked at all of its inputs. The next column is all of it on tiny inputs, with what
 it imports on its way. All are processes of their own, in turns; medians are shown.
@@ -36,6 +36,7 @@ runpy.run_module(f"stages.{sys.argv[1]}", run_name="__main__")
 print("torch" in sys.modules)
 """
 REPRO = [sys.executable, "-m", "dvc", "repro"]
+FIRST_TOKEN = [sys.executable, "-m", "slm.generate", "Once", "--max-new-tokens", "1"]
 
 
 def run(command: list[str], folder: Path) -> tuple[float, str]:
@@ -51,7 +52,7 @@ def run(command: list[str], folder: Path) -> tuple[float, str]:
 
 
 def empty_pipeline(folder: Path) -> Path:
-    """Six stages that copy a file, one after the other."""
+    """As many stages that copy a file, one after the other."""
     folder.mkdir()
     git(folder, "init", "-q")
     run([sys.executable, "-m", "dvc", "init", "-q"], folder)
@@ -72,9 +73,10 @@ def main() -> None:
         project, empty = clone(Path(name) / "project"), empty_pipeline(Path(name) / "empty")
         commands = {
             "`dvc repro`, nothing to do": (REPRO, project),
-            "the same, six empty stages": (REPRO, empty),
+            f"the same, {len(STAGES)} empty stages": (REPRO, empty),
             "`python -c pass`": ([sys.executable, "-c", "pass"], project),
             "`import torch`": ([sys.executable, "-c", "import torch"], project),
+            "`python -m slm.generate`, the first token": (FIRST_TOKEN, project),
         }
         for folder in (project, empty):
             run(REPRO, folder)

@@ -1,10 +1,21 @@
 """How a text is written, and the section `sample` of params.yaml: the texts the model is asked to write."""
 
-from typing import Annotated, ClassVar
+import secrets
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
 from slm.params import Section
+
+DEFAULTS = {  # of writing outside of the pipeline
+    "max_new_tokens": 1000,
+    "temperature": 0.7,
+    "top_k": None,
+    "top_p": None,
+    "min_p": None,
+    "repetition_penalty": 1.0,
+}
 
 
 class DrawParams(Section):
@@ -47,6 +58,12 @@ class SampleParams(DrawParams):
     @classmethod
     def _can_be_encoded(cls, prompts: list[str]) -> list[str]:
         return [check_text(prompt) for prompt in prompts]
+
+
+def draw_params(**options: Any) -> DrawParams:
+    """Checked options, those left out as in DEFAULTS, and a new seed if there is none. Raises UserError."""
+    seed = {"seed": secrets.randbelow(2**32)} if options.get("seed") is None else {}
+    return DrawParams.check({**DEFAULTS, **options, **seed}, Path("slm"))
 
 
 def check_text(text: str) -> str:

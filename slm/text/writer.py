@@ -1,6 +1,5 @@
 """A trained model with its tokenizer: text in, text out."""
 
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,17 +12,8 @@ from slm.model.checkpoint import load_model
 from slm.model.gpt import GPT
 from slm.text.batch import Batch, Text
 from slm.text.generate import new_random
-from slm.text.params import DrawParams, check_text
+from slm.text.params import DrawParams, check_text, draw_params
 from slm.tokens import tokenizer as tokens
-
-DEFAULTS = {
-    "max_new_tokens": 1000,
-    "temperature": 0.7,
-    "top_k": None,
-    "top_p": None,
-    "min_p": None,
-    "repetition_penalty": 1.0,
-}
 
 
 class Writer:
@@ -34,7 +24,7 @@ class Writer:
         self.end_of_text: int = tokenizer.token_to_id(tokens.END_OF_TEXT)
 
     def generate(self, prompt: str = "", **options: Any) -> str:
-        """What follows the prompt; `options` are those of DrawParams, each left out is as in DEFAULTS.
+        """What follows the prompt; `options` are as for `draw_params`.
 
         Without a `seed`, each call draws anew. Raises UserError if an option is wrong.
         """
@@ -89,9 +79,3 @@ def load(folder: str | Path = "models") -> Writer:
     folder = Path(folder)
     tokenizer = tokens.load(folder / "tokenizer.json")
     return Writer(load_model(folder, setup_torch(), tokenizer.get_vocab_size()), tokenizer)
-
-
-def draw_params(**options: Any) -> DrawParams:
-    """Checked options, with DEFAULTS for those left out, and a seed of its own. Raises UserError."""
-    seed = {"seed": secrets.randbelow(2**32)} if options.get("seed") is None else {}
-    return DrawParams.check({**DEFAULTS, **options, **seed}, Path("slm"))

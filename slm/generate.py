@@ -1,0 +1,142 @@
+"""Write with a trained model, in the terminal.
+
+python -m slm.generate "Once upon a time"
+echo "Once upon a time" | python -m slm.generate --temperature 0.5
+python -m slm.generate              # a prompt a line, and a story for each
+"""
+
+import argparse
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slm.params import UserError, run_command
+from slm.text.params import DEFAULTS, DrawParams, check_text, draw_params
+
+if TYPE_CHECKING:
+    from slm.text.writer import Writer
+
+OPTIONS = {  # of DrawParams: type and meaning
+    "max_new_tokens": (int, "when a story has to stop"),
+    "temperature": (float, "0: always the likeliest token"),
+    "top_k": (int, "draw from so many of the likeliest tokens"),
+    "top_p": (float, "draw from the fewest tokens that have this share of the probability"),
+    "min_p": (float, "draw from the tokens with this part of the likeliest's probability"),
+    "repetition_penalty": (float, "of tokens the text has"),
+    "seed": (int, "the same one writes the same story; by default a new one each time"),
+}
+HISTORY = Path(".slm/history")  # what was typed
+HELP = """A prompt and Enter: a story that begins so. Enter alone: one from nothing.
+/temperature 0.5: another temperature; / alone: all options. Ctrl-C stops a story, Ctrl-D leaves.
+"""
+
+
+def main() -> None:
+    """Write one story, or one after the other."""
+    parser = argparse.ArgumentParser(prog="python -m slm.generate", description="Write with a trained model.")
+    parser.add_argument("prompt", nargs="?", help="how the story begins; by default what is piped in")
+    parser.add_argument("--model", type=Path, default=Path("models"), help="its folder")
+    for name, (kind, meaning) in OPTIONS.items():
+        default = f" ({DEFAULTS[name]:g})" if DEFAULTS.get(name) else ""
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=meaning + default)
+    arguments = vars(parser.parse_args())
+    options = {name: arguments[name] for name in OPTIONS if arguments[name] is not None}
+    prompt = arguments["prompt"]
+    interactive = prompt is None and sys.stdin.isatty()
+    if prompt is None and not interactive:
+        prompt = _piped()
+
+    params, prompt = draw_params(**options), _checked(prompt or "")
+    from slm.text.writer import load  # after the arguments: torch takes its time
+
+    writer = load(arguments["model"])
+    try:
+        if interactive:
+            converse(writer, options)
+            return
+        show(writer, prompt, params)
+    except BrokenPipeError:  # whoever reads it has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if "seed" not in options:
+        print(f"(seed {params.seed})", file=sys.stderr)
+
+
+def show(writer: "Writer", prompt: str, params: DrawParams) -> None:
+    """Print a prompt and the story as it is written; Ctrl-C stops it."""
+    bold, plain = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
+    print(f"{bold}{prompt}{plain}", end="", flush=True)
+    try:
+        for piece in writer.stream(prompt, **params.model_dump()):
+            print(piece, end="", flush=True)
+    finally:
+        print()
+
+
+def converse(writer: "Writer", options: dict[str, Any]) -> None:
+    """Read prompts and write stories until the end of the input; what was typed is kept for the next time."""
+    with suppress(ImportError):  # where there is no readline, there are no arrow keys
+        import readline
+
+        with suppress(OSError):
+            readline.read_history_file(HISTORY)
+    print(HELP)
+    while True:
+        try:
+            line = input("> ")
+        except EOFError:
+            print()
+            break
+        try:
+            if line.startswith("/"):
+                options = _changed(options, line)
+            else:
+                params = draw_params(**options)
+                show(writer, _checked(line), params)
+                print(f"(seed {params.seed})\n")
+        except UserError as error:
+            print(error)
+        except KeyboardInterrupt:
+            print("(stopped)\n")
+    with suppress(ImportError, OSError):
+        HISTORY.parent.mkdir(exist_ok=True)
+        readline.write_history_file(HISTORY)
+
+
+def _changed(options: dict[str, Any], line: str) -> dict[str, Any]:
+    """The options after a line such as "/top_k 50"; prints them. Raises UserError if it is wrong."""
+    name, _, value = line[1:].strip().replace("-", "_").partition(" ")
+    changed = dict(options)
+    if name:
+        if name not in OPTIONS:
+            raise UserError(f"/{name} is not allowed; allowed: /{', /'.join(OPTIONS)}")
+        try:
+            changed[name] = OPTIONS[name][0](value) if value.strip() else None
+        except ValueError:
+            raise UserError(f"/{name}: {value!r} is no number") from None
+        changed = {key: found for key, found in changed.items() if found is not None}
+    shown = draw_params(**changed).model_dump(exclude=set() if "seed" in changed else {"seed"})
+    print(
+        *(f"{key} {'off' if found is None else found}" for key, found in shown.items()), sep=", ", end="\n\n"
+    )
+    return changed
+
+
+def _piped() -> str:
+    """The prompt that comes through a pipe; a line break at its end is not meant."""
+    try:
+        return sys.stdin.buffer.read().decode().removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"the prompt is not UTF-8 at byte {error.start}") from None
+
+
+def _checked(prompt: str) -> str:
+    try:
+        return check_text(prompt)
+    except ValueError as error:
+        raise UserError(f"prompt: {error}") from None
+
+
+if __name__ == "__main__":
+    run_command(main)
