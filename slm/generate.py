@@ -106,8 +106,8 @@ def converse(writer: "Writer", options: dict[str, Any]) -> None:
 
 def _changed(options: dict[str, Any], line: str) -> dict[str, Any]:
     """The options after a line such as "/top_k 50"; prints them. Raises UserError if it is wrong."""
-    name, _, value = line[1:].strip().replace("-", "_").partition(" ")
-    changed = dict(options)
+    name, _, value = line[1:].strip().partition(" ")
+    name, changed = name.replace("-", "_"), dict(options)
     if name:
         if name not in OPTIONS:
             raise UserError(f"/{name} is not allowed; allowed: /{', /'.join(OPTIONS)}")
