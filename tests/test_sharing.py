@@ -11,6 +11,7 @@ import pytest
 from dvc.cli import main
 from moto.server import ThreadedMotoServer
 
+from slm import load
 from tests.pipeline import clone_that_ran, enter
 from tests.project import TINY, change_params, commit, git, run_stage
 
@@ -126,3 +127,14 @@ def test_a_fresh_clone_takes_over_an_experiment_and_goes_back_without_training(f
     change_params(fresh_clone, COMMITTED)
     assert stages_run() == []
     assert results() == original.committed
+
+
+@pytest.mark.parametrize(
+    "command", [("get", "{}", "models"), ("artifacts", "get", "{}", "storyteller", "--rev", "v1.0.0")]
+)
+def test_the_model_can_be_had_without_a_clone_and_writes(original, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    dvc(*(part.format(original.server) for part in command), "-o", "storyteller")
+    assert Path("storyteller/model.safetensors").read_bytes() == original.committed[str(MODEL)]
+    text = load("storyteller").generate("Once", seed=1, max_new_tokens=20)
+    assert text == load(original.folder / "models").generate("Once", seed=1, max_new_tokens=20)
