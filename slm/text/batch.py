@@ -101,9 +101,9 @@ class Batch:
         """The next token (B,) of each text, by its own params."""
         uniform = [0.0 if text.ended else text.random.random(dtype=np.float32) for text in self.texts]
         uniform = torch.tensor(uniform, device=logits.device)
-        rows: dict[int, list[int]] = {}  # those of the same params
+        rows: dict[tuple[float | None, ...], list[int]] = {}  # those that are drawn alike
         for row, text in enumerate(self.texts):
-            rows.setdefault(id(text.params), []).append(row)
+            rows.setdefault(text.params.shape, []).append(row)
         if len(rows) == 1:
             return draw(logits, self._ids, self.texts[0].params, uniform)
         new = torch.empty(len(self.texts), dtype=torch.long, device=logits.device)

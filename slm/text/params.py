@@ -31,6 +31,11 @@ class DrawParams(Section):
     repetition_penalty: Annotated[float, Field(ge=0.01, le=100)]  # of tokens the text has; 1 is off
     seed: Annotated[int, Field(ge=0, lt=2**63)]
 
+    @property
+    def shape(self) -> tuple[float | None, ...]:
+        """What shapes the draws: texts that are alike in it can be drawn together."""
+        return self.temperature, self.top_k, self.top_p, self.min_p, self.repetition_penalty
+
     def in_words(self) -> str:
         """What shapes the draws, and nothing that is off: "temperature 0.8, top-k 50"."""
         words = []
