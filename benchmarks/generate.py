@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.peers import GPT2, SEED, Shape, machine, nanogpt, synchronize
 from slm.device import setup_torch
 from slm.model.gpt import GPT, new_gpt
+from slm.model.huggingface import to_weights
 from slm.model.params import ModelParams
 from slm.params import UserError, run_command
 from slm.text.generate import generate
@@ -34,19 +35,6 @@ from slm.text.params import SampleParams
 
 SHAPE = Shape(n_layer=6, n_head=6, n_embd=384, block_size=512, vocab_size=50_257)
 END, TOP_K = 0, 50
-GPT2_NAMES = {  # ours, and those of both others
-    "token_embedding": "wte",
-    "position_embedding": "wpe",
-    "blocks": "h",
-    "attention_norm": "ln_1",
-    "attention": "attn",
-    "qkv": "c_attn",
-    "out": "c_proj",
-    "mlp_norm": "ln_2",
-    "up": "c_fc",
-    "down": "c_proj",
-    "final_norm": "ln_f",
-}
 MATRIX = (65_536, 4_096)  # 1 GiB: no cache holds it
 
 Side = Callable[[int, int], None]  # writes so many texts of so many tokens
@@ -69,13 +57,10 @@ def share_weights(model: GPT, other: nn.Module, turned: bool) -> None:
     Ours has biases, all zero; the other's are, too, or there are none.
     """
     others = other.state_dict()
-    for name, weight in model.state_dict().items():
-        is_matrix = isinstance(model.get_submodule(name.rpartition(".")[0]), nn.Linear) and weight.dim() == 2
-        target = others.get(
-            ".".join(["transformer", *(GPT2_NAMES.get(part, part) for part in name.split("."))])
-        )
-        if target is not None:
-            target.copy_(weight.T if turned and is_matrix else weight)
+    for name, weight in to_weights(model).items():
+        if name in others:
+            is_matrix = ".c_" in name and weight.dim() == 2
+            others[name].copy_(weight if turned or not is_matrix else weight.T)
 
 
 def ours(model: GPT) -> Side:

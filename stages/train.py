@@ -17,6 +17,7 @@ COLUMNS = ("parameters", "tokens")
 def main(stage: Stage) -> None:
     model_params, train_params = stage.load(ModelParams), stage.load(TrainParams)
     from slm.training.memory import check_memory  # after the params: torch takes its time
+    from slm.training.pretrained import read_pretrained
     from slm.training.processes import together
     from slm.training.resume import Resume
     from slm.training.trainer import train
@@ -24,6 +25,8 @@ def main(stage: Stage) -> None:
     tokens = Path("data/tokens")
     vocab_size = read_meta(tokens).vocab_size
     check_memory(model_params, train_params, vocab_size)
+    start = Path(train_params.init_from)
+    weights = read_pretrained(start, model_params, vocab_size, Path("models/tokenizer.json"))
     train_tokens = open_bin(tokens, "train", at_least=model_params.block_size)
     validation_tokens = open_bin(tokens, "validation")
     with together(train_params.batch_size * train_params.grad_accum_steps, module="stages.train") as is_first:
@@ -35,13 +38,15 @@ def main(stage: Stage) -> None:
             vocab_size,
             out=Path("models"),
             resume=Resume(project_folder() / ".slm/states", stage.inputs()),
+            weights=weights,
         )
     if not is_first:
         return
     stage.measured.update(result.measured)
     write_curve(Path("reports/train.csv"), result.train_curve)
     write_curve(Path("reports/val.csv"), result.validation_curve)
-    write_metrics(Path("reports/train.json"), result.summary, COLUMNS, stage.made_with())
+    summary = result.summary | ({"init_from": str(start)} if weights else {})
+    write_metrics(Path("reports/train.json"), summary, COLUMNS, stage.made_with())
 
 
 if __name__ == "__main__":

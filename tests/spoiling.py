@@ -17,6 +17,10 @@ import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file, save_file
 
+from slm.export.card import read_about
+from slm.export.huggingface import write_folder
+from slm.model.checkpoint import load_model
+from slm.tokens.tokenizer import load
 from tests.project import TINY, change_params
 from tests.tiny import file_size_limit
 
@@ -27,6 +31,7 @@ TRAIN_BIN, VALIDATION_BIN = "data/tokens/train.bin", "data/tokens/validation.bin
 META, CORPUS = "data/tokens/meta.json", "data/corpus/train.parquet"
 WEIGHTS, CONFIG, TOKENIZER = "models/model.safetensors", "models/config.json", "models/tokenizer.json"
 VALIDATION_CURVE = "reports/val.csv"
+START, START_CONFIG = "start", "start/config.json"  # that training is to start from
 WINDOW = TINY["model"]["block_size"]
 TRAP = "it-ran"  # the folder that a file makes which executes when it is loaded
 
@@ -184,6 +189,24 @@ def pickled(name: str) -> Spoil:
             return Path.mkdir, (Path(TRAP),)
 
     return write(name, pickle.dumps(Trap()))
+
+
+def started(further: Spoil) -> Spoil:
+    """Training is to start from an export of the project's own model, to which something more happens."""
+
+    def spoil() -> None:
+        models = Path("models")
+        write_folder(load_model(models), load(Path(TOKENIZER)), read_about(models), Path(START))
+        change_params(Path(), {"train": {"init_from": START}})
+        further()
+
+    return spoil
+
+
+def another_token(tokenizer: bytes) -> bytes:
+    """One token of a tokenizer.json is another."""
+    assert b'"!": 1,' in tokenizer
+    return tokenizer.replace(b'"!": 1,', b'"!!!": 1,')
 
 
 def billion_for_the_seed() -> Spoil:

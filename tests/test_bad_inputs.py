@@ -17,7 +17,19 @@ from slm.tokens import bins
 from tests import bad_inputs
 from tests.bad_inputs import BLOWS_UP, KINDS, Case, row, run
 from tests.project import ROOT, change_params, commit, git
-from tests.spoiling import TRAIN_BIN, TRAP, WINDOW, folder, nothing, params, text, training_tokens, write
+from tests.spoiling import (
+    START,
+    TRAIN_BIN,
+    TRAP,
+    WINDOW,
+    folder,
+    nothing,
+    params,
+    started,
+    text,
+    training_tokens,
+    write,
+)
 
 PAGE = (ROOT / "docs/errors.md").read_text(encoding="utf-8")
 OTHER_LINES = ("warning: ", "training: ")  # which may come before the error
@@ -107,6 +119,15 @@ def test_a_training_split_of_just_one_window_is_enough(project):
     training_tokens(WINDOW)()
     status, said = run(Case("", "train", nothing))
     assert (status, "error" in said) == (0, False)
+
+
+def test_training_starts_from_an_export_of_the_model_and_says_so(project):
+    best = json.loads(Path("reports/train.json").read_text())["also"][0]["best_val_loss"]
+    started(nothing)()
+    assert run(Case("", "train", nothing))[0] == 0
+    first = Path("reports/val.csv").read_text().splitlines()[1]
+    assert float(first.split(",")[-1]) == pytest.approx(best, rel=1e-5)
+    assert json.loads(Path("reports/train.json").read_text())["also"][0]["init_from"] == START
 
 
 def test_a_log_that_cannot_be_written_is_a_warning_and_the_results_are_there(project):

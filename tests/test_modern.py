@@ -1,25 +1,15 @@
-"""The modern network, against its formulas and the implementations in transformers, in float64."""
+"""The modern network, against its formulas, in float64."""
 
 import math
 
 import pytest
 import torch
-from transformers import NanoChatConfig, NanoChatForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from slm.model.gpt import cross_entropy, n_params, new_gpt
 from slm.model.modern import ModernGPT, norm, rotary_angles, rotate
 from tests.tiny import model_params
 
 VOCAB = 11
-NAMES = {  # this project's, and those of transformers
-    "token_embedding": "model.embed_tokens",
-    "head": "lm_head",
-    "blocks": "model.layers",
-    "attention.query": "self_attn.q_proj",
-    "attention.key": "self_attn.k_proj",
-    "attention.value": "self_attn.v_proj",
-    "attention.out": "self_attn.o_proj",
-}
 IDS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6], [0, 10, 7, 7, 7, 2, 8, 1]])
 
 
@@ -35,67 +25,6 @@ def scrambled(**changes) -> ModernGPT:
         for parameter in model.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.5)
     return model
-
-
-@pytest.mark.parametrize("changes", [{}, {"n_kv_head": 1, "tied": True}, {"n_kv_head": None, "mlp": "gelu"}])
-def test_logits_are_those_of_nanochat_in_transformers(changes):
-    model = scrambled(**changes)
-    params = model.params
-    config = NanoChatConfig(
-        vocab_size=VOCAB,
-        hidden_size=params.n_embd,
-        intermediate_size=4 * params.n_embd,
-        num_hidden_layers=params.n_layer,
-        num_attention_heads=params.n_head,
-        num_key_value_heads=params.kv_heads,
-        max_position_embeddings=params.block_size,
-        hidden_act={"relu2": "relu2", "gelu": "gelu_pytorch_tanh"}[params.mlp],
-        final_logit_softcapping=None,
-    )
-    names = {"mlp.up": "mlp.fc1", "mlp.down": "mlp.fc2"}
-    weights = renamed({"head.weight": model.head_weight, **model.state_dict()}, names)
-    other = NanoChatForCausalLM(config).double().eval()
-    other.load_state_dict(weights)
-    torch.testing.assert_close(model(IDS), other(IDS).logits, rtol=0, atol=1e-5)  # its angles are float32
-
-
-@pytest.mark.parametrize("kv_heads", [1, 2, 4])
-def test_logits_with_swiglu_are_those_of_qwen3_in_transformers(kv_heads):
-    """Qwen3 turns pairs of channels the other way round, and has no norm after the embedding."""
-    model = scrambled(mlp="swiglu", n_kv_head=kv_heads)
-    params = model.params
-    config = Qwen3Config(
-        vocab_size=VOCAB,
-        hidden_size=params.n_embd,
-        intermediate_size=model.blocks[0].mlp.up.out_features,
-        num_hidden_layers=params.n_layer,
-        num_attention_heads=params.n_head,
-        num_key_value_heads=params.kv_heads,
-        head_dim=params.head_size,
-        rms_norm_eps=1e-6,
-        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
-    )
-    weights = renamed(model.state_dict(), {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"})
-    weights["model.embed_tokens.weight"] = norm(weights["model.embed_tokens.weight"])
-    for name, weight in weights.items():
-        if "q_proj" in name or "k_proj" in name:
-            sign = torch.tensor([1.0, -1.0]).repeat_interleave(params.head_size // 2)
-            weights[name] = weight * sign.repeat(len(weight) // params.head_size)[:, None]
-    other = Qwen3ForCausalLM(config).double().eval()
-    missing, unexpected = other.load_state_dict(weights, strict=False)
-    assert not unexpected
-    assert all(name.endswith("norm.weight") for name in missing)  # its gains, which start at 1
-    torch.testing.assert_close(model(IDS), other(IDS).logits, rtol=0, atol=1e-5)
-
-
-def renamed(weights, names):
-    """The weights under the names of transformers; those of the MLP are given."""
-    found = {}
-    for name, weight in weights.items():
-        for ours, theirs in {**NAMES, **names}.items():
-            name = name.replace(ours, theirs)
-        found[name] = weight.detach().clone()
-    return found
 
 
 def reference_logits(model: ModernGPT, ids: list[int]) -> torch.Tensor:

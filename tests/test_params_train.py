@@ -11,6 +11,7 @@ from tests.tiny import TRAIN, complaint, train_params
     [
         ("seed", -1, "greater than or equal to 0"),
         ("batch_size", 0, "greater than or equal to 1"),
+        ("init_from", "", "at least 1 character"),
         ("grad_accum_steps", 0, "greater than or equal to 1"),
         ("max_steps", 1e3, "valid integer"),
         ("learning_rate", 0.0, "greater than 0"),

@@ -16,6 +16,7 @@ import pytest
 import torch
 from dvc.repo import Repo
 from ruamel.yaml import YAML
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from slm import stage
 from slm.corpus.splits import is_validation
@@ -33,7 +34,7 @@ from tests.project import ROOT, change_params, clone, run_stage
 
 RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
 BY_DVC = "tinystories-cpu"  # the others' stages run in this process, which has torch loaded
-LARGE = {"tinystories-60m", "tinystories-768"}  # which take a while even so
+LARGE = {"tinystories-60m", "tinystories-768", "gpt2-tinystories"}  # which take a while even so
 SHORT = {
     "train": {
         "max_steps": 1,
@@ -137,7 +138,8 @@ def environment(hub, tmp_path, monkeypatch):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     yield
-    shutil.rmtree(tmp_path / "models", ignore_errors=True)
+    for folder in ("models", "data/own"):
+        shutil.rmtree(tmp_path / folder, ignore_errors=True)
 
 
 def prepare(folder, recipe):
@@ -149,6 +151,10 @@ def prepare(folder, recipe):
     (folder / "data/own").mkdir(parents=True, exist_ok=True)
     (folder / "data/own/train.txt").write_text(PLAY)
     (folder / "data/own/validation.txt").write_text("")
+    (folder / "data/own/model").mkdir(exist_ok=True)
+    if recipe == "gpt2-tinystories":
+        start = folder / values_of(recipe)["train"]["init_from"]
+        GPT2LMHeadModel(GPT2Config()).save_pretrained(start)
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ MODEL = {
 }
 TRAIN = {
     "seed": 1,
+    "init_from": "data/own/model",
     "batch_size": 4,
     "grad_accum_steps": 1,
     "max_steps": 20,

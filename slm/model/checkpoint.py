@@ -48,15 +48,16 @@ def load_model(folder: Path, device: torch.device | str = "cpu", vocab_size: int
         raise UserError(
             f"{folder / CONFIG}: config.vocab_size: {config.vocab_size} found, the tokens are of {vocab_size}"
         )
-    weights = _read_weights(folder / WEIGHTS)
+    weights = read_weights(folder / WEIGHTS)
     with torch.device("meta"):  # shapes only: the weights come from the file
         model = new_gpt(config.model, config.vocab_size)
-    _check_weights(weights, model.state_dict(), folder / WEIGHTS)
+    check_weights(weights, model.state_dict(), folder / WEIGHTS)
     model.load_state_dict(weights, assign=True)
     return model.to(device).eval()
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, by name. Raises UserError if it cannot be read."""
     try:
         return safetensors.torch.load_file(path)
     except FileNotFoundError:
@@ -67,7 +68,8 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path}: not a whole safetensors file: {error}") from None
 
 
-def _check_weights(weights: dict[str, Tensor], expected: dict[str, Tensor], path: Path) -> None:
+def check_weights(weights: dict[str, Tensor], expected: dict[str, Tensor], path: Path) -> None:
+    """Raise UserError if these weights are not those expected, or one is no number."""
     for name in sorted(weights.keys() | expected.keys()):
         found, wanted = (_describe(tensors.get(name)) for tensors in (weights, expected))
         if found != wanted:

@@ -1,8 +1,8 @@
 """The model's card (Mitchell et al. 2019): what it is, what it was made of, under what terms."""
 
-from slm.report.found import Found
+from slm.model.params import ModelParams
 from slm.report.headlines import millions
-from slm.results.kinds import Corpus
+from slm.results.kinds import Corpus, Network, Tokens, Training
 
 LICENCES = {"roneneldan/TinyStories": "CDLA-Sharing-1.0"}  # as SPDX spells it
 NOT_KNOWN = "not known here: see the source"
@@ -11,28 +11,29 @@ SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 COMMAND = "python3 -m venv .venv && . .venv/bin/activate && pip install -r requirements.txt && dvc repro"
 
 
-def card(found: Found) -> dict[str, str]:
+def card(corpus: Corpus, tokens: Tokens, network: Network, training: Training) -> dict[str, str]:
     """What is known of the model, by heading."""
-    corpus, training, sizes = found.corpus, found.training, found.network.model
-    context = sizes.block_size * found.tokens.bytes_per_token
-    flops = found.network.flops_per_token(training.parameters) * training.tokens
+    sizes = network.model
+    context = sizes.block_size * tokens.bytes_per_token
+    flops = network.flops_per_token(training.parameters) * training.tokens
     learned_from = f"{corpus.train.documents:,} documents, {corpus.train.bytes / 1e6:,.3g} MB"
     shape = f"{sizes.n_layer} layers of {sizes.n_embd} channels and {sizes.n_head} heads"
     seen = f"{millions(training.tokens)} tokens ({training.epochs:.3g} epochs)"
     effort = f"about {power_of_ten(flops)} operations, in {training.dtype} on {training.device}"
+    start = {"Started from": f"the weights in {training.init_from}"} if training.init_from else {}
     return {
-        "Size": f"{millions(training.parameters)} parameters; a vocabulary of {found.network.vocab_size:,}",
-        "Architecture": f"{architecture(found)}; {shape}",
+        "Size": f"{millions(training.parameters)} parameters; a vocabulary of {network.vocab_size:,}",
+        "Architecture": f"{architecture(sizes)}; {shape}",
         "Context": f"{sizes.block_size:,} tokens, about {context:,.0f} bytes",
         "Data": f"{source(corpus)}: {learned_from}; {corpus.validation.documents:,} more were held out",
         "Licence of the data": licence(corpus),
+        **start,
         "Training": f"{training.steps:,} steps over {seen}, {effort}",
     }
 
 
-def architecture(found: Found) -> str:
+def architecture(sizes: ModelParams) -> str:
     """The kind of model, in the terms of the field."""
-    sizes = found.network.model
     if sizes.architecture == "classic":
         return "GPT, classic (learned positions, layer norm, GELU, its head is the embedding)"
     groups = f"{sizes.kv_heads} heads of keys and values, " if sizes.kv_heads < sizes.n_head else ""

@@ -53,7 +53,7 @@ def report_page(found: Found) -> str:
         tables=tables(found),
         columns={t: stories[:STORIES_SHOWN] for t, stories in found.by_temperature.items()},
         spans=spans(found.insight),
-        card=card(found),
+        card=card(found.corpus, found.tokens, found.network, found.training),
         command=COMMAND,
         params=params_table(found.params),
         versions=found.made_with,

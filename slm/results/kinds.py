@@ -110,6 +110,7 @@ class Training(Result):
     parameters: int
     dtype: str
     device: str
+    init_from: str | None = None  # the folder of the weights that it began with; else they were drawn
 
 
 class Tokens(Result):

@@ -16,6 +16,7 @@ class TrainParams(Section):
     section: ClassVar[str] = "train"
 
     seed: Annotated[int, Field(ge=0, lt=2**63)]
+    init_from: Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]  # a folder; it may be empty
     batch_size: Count  # sequences in one forward pass
     grad_accum_steps: Count  # forward passes in one step
     max_steps: Count

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 from tqdm import tqdm
 
 from slm.model.checkpoint import save_model
@@ -45,12 +46,14 @@ def train(
     vocab_size: int,
     out: Path,
     resume: Resume | None = None,
+    weights: dict[str, Tensor] | None = None,
 ) -> TrainResult:
     """Train a new model and write the one that did best on the validation split to the folder `out`.
 
-    Both splits are one-dimensional arrays of token ids. Nothing is written to `out` before the end. With
-    `resume`, an interrupted run goes on from its last state and ends with the same bytes. Raises UserError
-    if a split is empty or the loss stops being a number, KeyboardInterrupt when it is told to stop.
+    Both splits are one-dimensional arrays of token ids. Nothing is written to `out` before the end. Training
+    begins with `weights`, or with those that the seed draws. With `resume`, an interrupted run goes on from
+    its last state and ends with the same bytes. Raises UserError if a split is empty or the loss stops being
+    a number, KeyboardInterrupt when it is told to stop.
     """
     for name, tokens in (("training", train_tokens), ("validation", validation_tokens)):
         if not len(tokens):
@@ -62,6 +65,8 @@ def train(
         )
 
     learner, record = Learner(model_params, params, vocab_size), Record()
+    if weights is not None:
+        learner.model.load_state_dict(weights)
     with resuming(resume, learner, record, params) if resume else nullcontext(lambda: None) as before_step:
         measured = _run(learner, record, params, train_tokens, validation_tokens, before_step)
         learner.model.load_state_dict(record.best_weights)

@@ -1,0 +1,92 @@
+"""The card of an exported model (Mitchell et al. 2019), as the README.md that the Hugging Face Hub shows."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from slm.model.huggingface import model_type
+from slm.report.card import card
+from slm.report.headlines import millions
+from slm.results.kinds import Corpus, Evaluation, Network, Tokens, Training
+from slm.results.reading import read_result
+
+USE = """```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("this/folder")
+model = AutoModelForCausalLM.from_pretrained("this/folder")
+ids = tokenizer("Once upon a time", return_tensors="pt")
+print(tokenizer.decode(model.generate(**ids, max_new_tokens=200)[0], skip_special_tokens=True))
+```"""
+CONTEXT = {  # of each architecture
+    "gpt2": "It has {size:,} positions: a text, with the `<|endoftext|>` before it, cannot be longer.",
+    "nanochat": (
+        "It has learned to look back at {size:,} tokens at most, but NanoChat's class looks back at all of a "
+        "text: keep a text, with the `<|endoftext|>` before it, within {size:,} tokens."
+    ),
+    "qwen3": "It looks back at {size:,} tokens at most (`sliding_window`), at any length of text.",
+}
+
+
+class About(NamedTuple):
+    """What the stages found of a model, as far as its card says it."""
+
+    corpus: Corpus
+    tokens: Tokens
+    network: Network
+    training: Training
+    evaluation: Evaluation
+
+
+def read_about(model: Path) -> About:
+    """Read data/ and reports/ beside the folder `model`. Raises UserError if something is missing."""
+    root = model.parent
+    return About(
+        corpus=read_result(root / "data/corpus/summary.json", Corpus),
+        tokens=read_result(root / "reports/tokens.json", Tokens),
+        network=read_result(model / "config.json", Network),
+        training=read_result(root / "reports/train.json", Training),
+        evaluation=read_result(root / "reports/eval.json", Evaluation),
+    )
+
+
+def model_card(about: About) -> str:
+    """The whole page."""
+    result, size = about.evaluation, about.network.model.block_size
+    facts = card(about.corpus, about.tokens, about.network, about.training)
+    numbers = {
+        "loss": f"{result.val_loss:.4f} nats a token",
+        "perplexity": f"{result.perplexity:,.4g}",
+        "bits a byte": f"{result.bits_per_byte:.4f}",
+    }
+    limits = [
+        "It writes texts like those it has learned from; what it says need not be true.",
+        CONTEXT[model_type(about.network.model)].format(size=size),
+        "The texts it has learned from follow an `<|endoftext|>`, so the tokenizer puts one before each text "
+        "(`add_special_tokens=False` leaves it out).",
+        "A `<|endoftext|>` that is written out in a text is taken for the token.",
+    ]
+    return "\n\n".join(
+        [
+            _front_matter(about.corpus),
+            f"# A language model of {millions(about.training.parameters)} parameters",
+            _table(facts),
+            "On the texts that were held out:",
+            _table(numbers),
+            "## Use",
+            USE,
+            "## Limits",
+            "\n".join(f"- {limit}" for limit in limits) + "\n",
+        ]
+    )
+
+
+def _front_matter(corpus: Corpus) -> str:
+    """What the Hub reads. Under what licence a model of other people's texts goes, its owner has to say."""
+    lines = ["library_name: transformers", "pipeline_tag: text-generation"]
+    lines += ["license: mit"] if corpus.source.startswith("embedded") else []
+    lines += [f"datasets: [{corpus.name}]"] if corpus.source == "hub" else []
+    return "\n".join(["---", *lines, "---"])
+
+
+def _table(rows: dict[str, str]) -> str:
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])

@@ -1,0 +1,64 @@
+"""A model as a folder that Hugging Face's transformers loads, without any code of this project."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import safetensors.torch
+from tokenizers import Tokenizer, processors
+
+from slm.export.card import About, model_card
+from slm.files import write_json, write_text, writing
+from slm.model.gpt import GPT
+from slm.model.huggingface import to_config, to_weights
+from slm.params import UserError
+from slm.tokens.tokenizer import END_OF_TEXT
+
+
+def write_folder(model: GPT, tokenizer: Tokenizer, about: About, folder: Path) -> None:
+    """Write the model, its tokenizer and its card to a new folder, which is there whole or not at all.
+
+    Raises UserError if the folder is there and holds something.
+    """
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError(f"{folder}: already there; give the name of a new folder")
+    end_of_text = tokenizer.token_to_id(END_OF_TEXT)
+    ends = {"bos_token_id": end_of_text, "eos_token_id": end_of_text, "pad_token_id": end_of_text}
+    weights = {name: weight.contiguous() for name, weight in to_weights(model).items()}
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp") as temporary:
+            new = Path(temporary, folder.name)
+            new.mkdir()
+            write_json(new / "config.json", to_config(model, end_of_text))
+            write_json(new / "generation_config.json", {**ends, "do_sample": False})
+            (new / "model.safetensors").write_bytes(safetensors.torch.save(weights, {"format": "pt"}))
+            write_text(new / "tokenizer.json", stock_tokenizer(tokenizer).to_str(pretty=True) + "\n")
+            write_json(new / "tokenizer_config.json", tokenizer_config(model))
+            write_text(new / "README.md", model_card(about))
+            new.replace(folder)
+
+
+def stock_tokenizer(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer with `<|endoftext|>` before each text, as the model has learned to begin."""
+    found = Tokenizer.from_str(tokenizer.to_str())
+    found.post_processor = processors.TemplateProcessing(
+        single=f"{END_OF_TEXT} $A",
+        pair=f"{END_OF_TEXT} $A {END_OF_TEXT} $B",
+        special_tokens=[(END_OF_TEXT, tokenizer.token_to_id(END_OF_TEXT))],
+    )
+    return found
+
+
+def tokenizer_config(model: GPT) -> dict[str, Any]:
+    """How transformers is to load tokenizer.json.
+
+    There is no token to pad with: were it `<|endoftext|>`, further training would not learn to end a text.
+    """
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": END_OF_TEXT,
+        "eos_token": END_OF_TEXT,
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": model.params.block_size,
+    }
