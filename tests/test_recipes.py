@@ -69,7 +69,10 @@ def header_of(recipe):
 
 
 def keys(values):
-    return {key: keys(value) for key, value in values.items()} if isinstance(values, dict) else None
+    """Of nested mappings; the names of tuned models are the user's."""
+    if not isinstance(values, dict):
+        return None
+    return {key: keys(value) if key != "finetune" else None for key, value in values.items()}
 
 
 def count_in_header(recipe):
