@@ -35,12 +35,12 @@ from slm.training.schedule import learning_rate, n_pieces
 RECIPE = "the recipe"
 CHANGES: dict[str, dict[str, Any]] = {  # keys of `model` and `train` that differ from the params file's
     RECIPE: {},
-    "one head of keys and values for all of queries": {"n_kv_head": 1},
+    "as many heads of keys and values as of queries": {"n_kv_head": None},
+    "a head of its own": {"tied": False},
+    "both of these": {"n_kv_head": None, "tied": False},
     "twice as many heads, half as wide": {"n_head": 4},
     "SwiGLU": {"mlp": "swiglu"},
     "ReLU²": {"mlp": "relu2"},
-    "tied head": {"tied": True},
-    "both: one head of keys and values, tied head": {"n_kv_head": 1, "tied": True},
     "a quarter of the steps with short windows": {"length_warmup_steps": 0.25},
     "cosine": {"schedule": "cosine", "decay_steps": 0},
     "decay from the end of the warm-up": {"decay_steps": 1.0},

@@ -1,6 +1,7 @@
 """A training that is killed again and again, and what it leaves in the end."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ from tests.project import TINY, clone
 LONG = {
     **TINY,
     "model": {**TINY["model"], "dropout": 0.1},
-    "train": {**TINY["train"], "max_steps": 2000, "grad_accum_steps": 2, "eval_interval": 150},
+    "train": {**TINY["train"], "max_steps": 1000, "grad_accum_steps": 2, "eval_interval": 75},
 }
 ENVIRONMENT = {"SLM_SAVE_SECONDS": "0.05", "SLM_PROGRESS": "off", "OMP_NUM_THREADS": "1"}
 DVC = (sys.executable, "-m", "dvc", "repro", "train")
@@ -29,6 +30,12 @@ def project(folder: Path, max_steps: int = LONG["train"]["max_steps"]) -> Path:
     folder = clone(folder, {**LONG, "train": {**LONG["train"], "max_steps": max_steps}})
     run(folder, *DVC[:-1], "tokenize")
     return folder
+
+
+def copy(project: Path, folder: Path) -> Path:
+    """The project as it was before it trained."""
+    unwanted = shutil.ignore_patterns("states", "model.safetensors")
+    return shutil.copytree(project, folder, ignore=unwanted, dirs_exist_ok=True)
 
 
 def run(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -1,7 +1,6 @@
 """Two processes train like one, stop and go on like one, and end together."""
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from slm.training.parallel import any_rank, from_first, gathered, own_share, sum
 from slm.training.processes import _free_port, how_many, together
 from slm.training.resume import _check_same
 from tests import killing
-from tests.killing import DVC, STAGE, descendants, digests, last_step, run
+from tests.killing import DVC, STAGE, copy, descendants, digests, last_step, run
 from tests.project import ROOT, change_params
 from tests.side_by_side import CASES, trained
 
@@ -159,11 +158,6 @@ def project(tmp_path_factory):
 def two(monkeypatch):
     monkeypatch.setenv("SLM_PROCESSES", "2")
     monkeypatch.setenv("SLM_DEVICE", "cpu")
-
-
-def copy(project: Path, folder: Path) -> Path:
-    """The project as it was before it trained."""
-    return shutil.copytree(project, folder, ignore=shutil.ignore_patterns("states", "model.safetensors"))
 
 
 def endless(project: Path, folder: Path) -> Path:

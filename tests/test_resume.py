@@ -19,7 +19,7 @@ from slm.training.curves import write_curve
 from slm.training.resume import Resume
 from slm.training.trainer import train
 from tests import killing
-from tests.killing import DVC, STAGE, digests, last_step, run, run_killed
+from tests.killing import DVC, STAGE, copy, digests, last_step, run, run_killed
 from tests.project import commit
 from tests.test_trainer import VOCAB, windows
 from tests.tiny import TRAIN as TRAIN_VALUES
@@ -160,9 +160,15 @@ def test_a_loss_that_is_no_number_leaves_the_last_good_state(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def project(tmp_path_factory):
+    """A project whose tokens are ready."""
+    return killing.project(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(scope="module")
+def whole(project, tmp_path_factory):
     """A project that trained at one go, and the digests of what that left."""
-    folder = killing.project(tmp_path_factory.mktemp("whole"))
+    folder = copy(project, tmp_path_factory.mktemp("whole"))
     result = run(folder, *DVC, SLM_SAVE_SECONDS="1000")
     assert result.returncode == 0, result.stderr
     return digests(folder), (folder / "dvc.lock").read_text()
@@ -171,20 +177,20 @@ def whole(tmp_path_factory):
 @pytest.mark.parametrize(
     "command", [STAGE, pytest.param(DVC, marks=pytest.mark.slow)], ids=["the stage", "dvc"]
 )
-def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_bytes(tmp_path, whole, command):
-    folder, random = killing.project(tmp_path), Random(len(command))
+def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_bytes(tmp_path, project, whole, command):
+    folder, random = copy(project, tmp_path), Random(len(command))
     steps = [run_killed(folder, command, signal.SIGKILL, random) for _ in range(2)]
     assert 0 < steps[0] < steps[1] < killing.LONG["train"]["max_steps"]
     result = run(folder, *DVC)
     assert result.returncode == 0, result.stderr
-    assert f"goes on after step {steps[-1]:,} of 2,000" in result.stderr
+    assert f"goes on after step {steps[-1]:,} of 1,000" in result.stderr
     assert (digests(folder), (folder / "dvc.lock").read_text()) == whole
     log = [json.loads(line) for line in (folder / ".slm/log.jsonl").read_text().splitlines()]
     assert (log[-1]["stage"], log[-1]["result"], log[-1]["first_step"]) == ("train", "done", steps[-1])
 
 
-def test_a_second_trainer_ends_with_a_line_while_the_first_goes_on(tmp_path, whole):
-    folder = killing.project(tmp_path)
+def test_a_second_trainer_ends_with_a_line_while_the_first_goes_on(tmp_path, project, whole):
+    folder = copy(project, tmp_path)
     first = subprocess.Popen(STAGE, cwd=folder, env=killing.environment_of(), stderr=subprocess.DEVNULL)
     try:
         while not last_step(folder / ".slm/states"):
@@ -200,8 +206,8 @@ def test_a_second_trainer_ends_with_a_line_while_the_first_goes_on(tmp_path, who
 
 
 @pytest.mark.slow
-def test_two_queued_experiments_train_side_by_side_each_with_its_own_state(tmp_path):
-    folder = killing.project(tmp_path)
+def test_two_queued_experiments_train_side_by_side_each_with_its_own_state(tmp_path, project):
+    folder = copy(project, tmp_path)
     commit(folder)
     dvc = DVC[:3]
     run(folder, *dvc, "exp", "run", "--queue", "-S", "train.seed=5,6")
@@ -216,7 +222,7 @@ def test_two_queued_experiments_train_side_by_side_each_with_its_own_state(tmp_p
     entries = [json.loads(line) for line in (folder / ".slm/log.jsonl").read_text().splitlines()]
     trained = [entry for entry in entries if entry["stage"] == "train"]
     assert [(entry["result"], entry["first_step"], entry["last_step"]) for entry in trained] == [
-        ("done", 0, 2000)
+        ("done", 0, 1000)
     ] * 2
     assert len({entry["experiment"] for entry in trained}) == 2
     assert len(list((folder / ".slm/states").iterdir())) == 2

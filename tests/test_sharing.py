@@ -11,8 +11,8 @@ import pytest
 from dvc.cli import main
 from moto.server import ThreadedMotoServer
 
-from tests.pipeline import STAGES, enter
-from tests.project import TINY, change_params, clone, commit, git, run_stage
+from tests.pipeline import clone_that_ran, enter
+from tests.project import TINY, change_params, commit, git, run_stage
 
 REMOTES = ["directory", "s3"]
 COMMITTED = {"data": TINY["data"]}
@@ -56,18 +56,18 @@ def s3_server() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
-    """A project with two remotes that committed a run and then made the experiment `earlier`.
+    """A project with two remotes that committed a run and made the experiment `earlier`.
 
     Both are on each remote, and on a git server; the folder is back at the commit.
     """
-    folder, server = clone(tmp_path_factory.mktemp("original")), tmp_path_factory.mktemp("server")
+    folder, server = clone_that_ran(tmp_path_factory), tmp_path_factory.mktemp("server")
     with s3_server() as address, pytest.MonkeyPatch.context() as patch:
         enter(folder, patch)
-        dvc("remote", "add", "directory", str(tmp_path_factory.mktemp("store")))
+        dvc("remote", "add", "--default", "directory", str(tmp_path_factory.mktemp("store")))
         dvc("remote", "add", "s3", "s3://results/slm")
         dvc("remote", "modify", "s3", "endpointurl", address)
-        assert stages_run() == STAGES
         commit(folder)
+        git(folder, "tag", "-a", "storyteller@v1.0.0", "-m", "the first")
         git(folder, "clone", "-q", "--bare", ".", str(server))
         committed = results()
         for remote in REMOTES:

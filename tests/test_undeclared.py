@@ -39,8 +39,9 @@ stage, log = sys.argv[1:]
 try:
     runpy.run_module(f"stages.{stage}", run_name="__main__")
 finally:
-    open(log, "w").write(json.dumps(opened))
+    open(log, "w").write(json.dumps([opened, "torch" in sys.modules]))
 """
+NEED_TORCH = {"train", "evaluate", "sample", "quality"}
 
 
 class Run(NamedTuple):
@@ -51,6 +52,7 @@ class Run(NamedTuple):
     before: dict[str, bytes]
     after: dict[str, bytes]
     opened: set[str]
+    loaded_torch: bool
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +67,8 @@ def runs(tmp_path_factory):
         env = {**os.environ, "SLM_PROGRESS": "off", "PYTHONDONTWRITEBYTECODE": "1"}
         result = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
         assert result.returncode == 0, f"{stage} cannot do with what it declares:\n{result.stderr}"
-        after = files_in(folder)
-        found[stage] = Run(folder, inputs, before, after, ours(json.loads(log.read_text())))
+        after, (opened, loaded_torch) = files_in(folder), json.loads(log.read_text())
+        found[stage] = Run(folder, inputs, before, after, ours(opened), loaded_torch)
         for name in after.keys() - outside(after, outs):
             write(whole / name, after[name])
     return found
@@ -163,3 +165,13 @@ def test_no_stage_reads_the_params_past_its_declaration(monkeypatch):
     ways = re.compile(r"read_yaml|YAML\(|Params\.load\(|PARAMS_FILE\.|params_show")
     found = {file for file in files if ways.search(Path(file).read_text(encoding="utf-8"))}
     assert found == {"slm/params.py", "slm/stage.py"}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_imports_torch_which_takes_seconds_only_if_it_computes_with_it(stage, runs):
+    assert runs[stage].loaded_torch == (stage in NEED_TORCH)
+
+
+def test_neither_does_the_client_of_the_hub_import_torch():
+    code = "import datasets, slm.corpus.hub, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
