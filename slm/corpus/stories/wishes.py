@@ -16,8 +16,7 @@ Wishes = dict[str, str]  # kind → value: {"hero": "frog", "plot": "lost"}
 ROLES = {"name": "h", "thing": "t", "place": "p", "food": "d", "friend": "f", "clothes": "c"}
 ROLES |= {"weather": "weather", "hobby": "hobby"}
 WORDS = ("trait", "good", "bad", "seen")  # roles of which a word may be asked for
-MOST = 3  # wishes in a request
-WEIGHTS = {"plot": 4, "word": 2}  # of what there is much to learn about
+WEIGHTS = {"plot": 3, "word": 2}  # of kinds about which there is more to learn; of others 1
 HELD_OUT = 0.04  # of all pairs of wishes
 
 PHRASES = {  # of what the first sentence of a request has no place for
@@ -43,8 +42,9 @@ def wishes_of(plot: str, roles: Roles, random: Random) -> Wishes:
         granted["look"] = roles["t"]["the"]
     words = [roles[role][""] for role in WORDS if role in roles]
     granted["word"] = random.choice([word for word in words if word.isalpha()])
+    [n_wishes] = random.choices((1, 2, 3), weights=(1, 2, 3))
     counts = [WEIGHTS.get(kind, 1) for kind in sorted(granted)]
-    kinds = dict.fromkeys(random.sample(sorted(granted), random.randint(1, MOST), counts=counts))
+    kinds = dict.fromkeys(random.sample(sorted(granted), n_wishes, counts=counts))
     if {"look", "thing"} <= kinds.keys():
         del kinds["thing"]  # a red drum is a drum
     return {kind: granted[kind] for kind in kinds}
