@@ -52,7 +52,7 @@ def train(
     if the loss stops being a number, KeyboardInterrupt when it is told to stop.
     """
     learner, record = Learner(model_params, params, vocab_size), Record()
-    if weights:
+    if weights is not None:
         learner.model.load_state_dict(weights)
     with resuming(resume, learner, record, params) if resume else nullcontext(lambda: None) as before_step:
         measured = _run(learner, record, params, batches, before_step)

@@ -15,8 +15,8 @@ Wishes = dict[str, str]  # kind → value: {"hero": "frog", "plot": "lost"}
 
 ROLES = {"name": "h", "thing": "t", "place": "p", "food": "d", "friend": "f", "clothes": "c"}
 ROLES |= {"weather": "weather", "hobby": "hobby"}
-WORDS = ("trait", "good", "bad", "seen")  # roles of which a word may be asked for
-WEIGHTS = {"plot": 3, "word": 2}  # of kinds about which there is more to learn; of others 1
+WORDS = ("trait", "good")  # roles of which a word may be asked for
+WEIGHTS = {"plot": 3}  # of the kind about which there is most to learn; of others 1
 HELD_OUT = 0.04  # of all pairs of wishes
 
 PHRASES = {  # of what the first sentence of a request has no place for
@@ -40,8 +40,7 @@ def wishes_of(plot: str, roles: Roles, random: Random) -> Wishes:
     granted |= {"hero": roles["h"]["kind"], "plot": plot, "ending": "well"}
     if "t" in roles:
         granted["look"] = roles["t"]["the"]
-    words = [roles[role][""] for role in WORDS if role in roles]
-    granted["word"] = random.choice([word for word in words if word.isalpha()])
+    granted["word"] = roles[random.choice(WORDS)][""]
     [n_wishes] = random.choices((1, 2, 3), weights=(1, 2, 3))
     counts = [WEIGHTS.get(kind, 1) for kind in sorted(granted)]
     kinds = dict.fromkeys(random.sample(sorted(granted), n_wishes, counts=counts))
