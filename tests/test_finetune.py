@@ -3,16 +3,18 @@
 import csv
 import json
 import math
-import shutil
+import signal
 
 import pytest
 import torch
+from dvc.repo import Repo
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from slm.corpus.conversations import Turn
 from slm.corpus.stories.requests import TASKS
+from slm.corpus.stories.wishes import KINDS
 from slm.evaluation.asking import answer_each, answer_loss, sampling, talk_over
 from slm.model.gpt import IGNORED, new_gpt
 from slm.params import UserError
@@ -22,10 +24,13 @@ from slm.tokens.tokenizer import END_OF_TEXT, encode, train_bpe
 from slm.training.finetune_params import Finetune, FinetuneParams, Task
 from slm.training.learner import Learner
 from slm.training.pairs import Pairs, read_pairs, to_rows
+from slm.training.resume import Resume
 from slm.training.trainer import train
 from stages import ask, download, finetune, tokenize
 from stages import train as pretrain
+from tests.pipeline import enter
 from tests.project import TINY, clone
+from tests.test_resume import signal_after
 from tests.tiny import FINETUNE as ITEM
 from tests.tiny import complaint, model_params, train_params
 
@@ -135,6 +140,22 @@ def test_a_model_learns_to_answer_and_to_stop_and_begins_where_it_was(tokenizer,
     assert talk_over(model, tokenizer, requests, how) == [Turn(*turn[:2]) for turn in TALKS[2]]
 
 
+def test_finetuning_that_is_interrupted_ends_with_the_same_bytes(tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLM_SAVE_SECONDS", "0")
+    model, rows = model_of(tokenizer), to_rows(TALKS, tokenizer, 64)
+    params = train_params(max_steps=60, batch_size=2)
+
+    def tuned(name):
+        resume = Resume(tmp_path / f"states of {name}", {"params": {"train": {}}})
+        pairs, weights = Pairs(rows, rows, params), model.state_dict()
+        train(model.params, params, pairs, model.vocab_size, tmp_path / name, resume, weights)
+        return (tmp_path / name / "model.safetensors").read_bytes()
+
+    with pytest.raises(KeyboardInterrupt), signal_after(20, tmp_path / "states of parts", signal.SIGINT):
+        tuned("parts")
+    assert tuned("parts") == tuned("whole")
+
+
 def test_turns_longer_than_a_block_are_not_asked(tokenizer):
     asked = answer_each(model_of(tokenizer, block_size=16), tokenizer, TALKS, sampling(16, 0.0, 1))
     assert 1 <= len(asked) < sum(map(len, TALKS))
@@ -220,18 +241,20 @@ def test_the_stages_leave_a_model_its_curves_and_what_it_answers(project):
         weights = [load_file(project / "models" / folder / "model.safetensors") for folder in ("", name)]
         assert weights[0].keys() == weights[1].keys()
         assert any(not weights[0][key].equal(weights[1][key]) for key in weights[0])
-        for curve, last in (("train", "4"), ("val", "4")):
-            *_, row = csv.DictReader((reports / f"{curve}.csv").read_text().splitlines())
-            assert row["step"] == last
+        for curve in ("train", "val"):
+            *_, last = csv.DictReader((reports / f"{curve}.csv").read_text().splitlines())
+            assert last["step"] == "4"
         asked = json.loads((reports / "ask.json").read_text())
         losses = asked["answer_loss"], asked["also"][0]["untuned"]["answer_loss"]
         assert all(map(math.isfinite, losses)) and losses[0] < losses[1]
         page = (project / f"reports/finetune/{name}.md").read_text()
         assert ("Wanted: It is" in page) == (name == "b")
-        assert (": ending, well" in page or "met: " in page) == (name == "a")
+        assert ("met: " in page) == (name == "a")
         assert ("## Conversation 1" in page) == (name == "a")
     rows = list(csv.DictReader((project / "reports/finetune/a/wishes.csv").read_text().splitlines()))
-    assert {row["kind"] for row in rows} >= {"summary", "question"}
+    kinds = {row["kind"] for row in rows}
+    assert kinds & set(KINDS)
+    assert kinds & {"summary", "question"}
     assert all(0 <= float(row[key]) <= 1 for row in rows for key in ("met", "chance", "untuned_met"))
 
 
@@ -239,7 +262,7 @@ def test_a_model_of_the_same_params_and_another_name_is_trained_by_itself(projec
     a, c = (project / "models" / name / "model.safetensors" for name in "ac")
     assert a.read_bytes() == c.read_bytes()
     log = [json.loads(line) for line in (project / ".slm/log.jsonl").read_text().splitlines()]
-    assert [entry["first_step"] for entry in log if entry["stage"].startswith("finetune")] == [0, 0, 0]
+    assert [entry["first_step"] for entry in log if entry["stage"].startswith("finetune")][:3] == [0, 0, 0]
 
 
 def test_a_finished_training_that_runs_again_takes_no_step_and_writes_the_same(project, monkeypatch):
@@ -256,14 +279,8 @@ def test_a_finished_training_that_runs_again_takes_no_step_and_writes_the_same(p
 
 @pytest.mark.slow
 def test_dvc_makes_the_tuned_model_and_nothing_again(tmp_path, monkeypatch):
-    from dvc.repo import Repo
-
-    from tests.pipeline import enter
-
-    folder = clone(tmp_path, PARAMS)
-    enter(folder, monkeypatch)
+    enter(clone(tmp_path, PARAMS), monkeypatch)
     with Repo() as repo:
         names = [stage.name for stage in repo.reproduce(targets=["ask@a"])]
         assert names == ["download", "tokenize", "train", "finetune@a", "ask@a"]
         assert repo.reproduce(targets=["ask@a"]) == []
-    shutil.rmtree(folder / "models/a")
