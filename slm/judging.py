@@ -11,17 +11,16 @@ pair has a draw of its own, the test below holds even for a judge who always lik
 
 import argparse
 import json
-import math
 from collections import Counter
 from hashlib import sha256
 from pathlib import Path
-from statistics import NormalDist
 from typing import ClassVar, Literal, NamedTuple
 
 import dvc.api
 from dvc.exceptions import DvcException, PathMissingError
 from pydantic import BaseModel, ConfigDict
 
+from slm.evaluation.shares import sign_test, wilson
 from slm.files import write_text
 from slm.params import Section, UserError, run_command
 from slm.text.params import SampleParams
@@ -164,21 +163,6 @@ def count(judged: list[Verdicts]) -> Tally:
             lead_of_b[sample] += 0 if verdict == "tie" else 1 if prefers_b else -1
     leads = lead_of_b.values()
     return Tally(sum(n > 0 for n in leads), sum(n < 0 for n in leads), sum(n == 0 for n in leads))
-
-
-def wilson(successes: float, trials: float, confidence: float = 0.95) -> tuple[float, float]:
-    """The score interval of a share (Wilson 1927): it stays within 0 and 1, and holds for few trials too."""
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    center = successes + z**2 / 2
-    margin = z * math.sqrt(successes * (trials - successes) / trials + z**2 / 4)
-    return (center - margin) / (trials + z**2), (center + margin) / (trials + z**2)
-
-
-def sign_test(wins: int, losses: int) -> float:
-    """How often fair coins would come out at least as one-sided as this, on either side: the exact p."""
-    n = wins + losses
-    tail = sum(math.comb(n, k) for k in range(min(wins, losses) + 1))
-    return min(1.0, 2 * tail / 2**n)
 
 
 def in_words(judged: list[Verdicts]) -> str:

@@ -121,9 +121,12 @@ def _model_at(section: type[Section], loc: tuple[int | str, ...]) -> type[BaseMo
     model: type[BaseModel] = section
     parts = iter(loc)
     for part in parts:
-        annotation = model.model_fields[str(part)].annotation
-        if get_origin(annotation) is dict:
-            next(parts, None)  # of sections by name
+        if field := model.model_fields.get(str(part)):
+            annotation = field.annotation
+            if get_origin(annotation) is dict:
+                next(parts, None)  # of sections by name
+        else:  # this section itself is one of sections by name
+            annotation = model.__annotations__["__pydantic_extra__"]
         types = (annotation, *get_args(annotation))  # X | None and dict[str, X] have the section inside
         model = next(t for t in types if isinstance(t, type) and issubclass(t, BaseModel))
     return model

@@ -62,7 +62,8 @@ class Stage:
     def inputs(self) -> dict[str, Any]:
         """All that dvc.yaml declares and what is installed, in plain values: what the results depend on."""
         files = {name: file.sha256 for name, file in self.files.items()}
-        return {"params": self.params, "files": files, "versions": self.versions}
+        of = {"name": self.name}  # the items of a `foreach` may have all else in common
+        return {"stage": of, "params": self.params, "files": files, "versions": self.versions}
 
     def made_with(self) -> list[str]:
         """The installed versions, to be stored with the results; a list, as DVC shows lists in no table."""

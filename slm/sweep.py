@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
 from slm.evaluation.baselines import read_entropy
+from slm.evaluation.shares import wilson
 from slm.figures.style import BLUE, GRAY, GREEN, ORANGE, PERCENT, WIDTH, write_picture
-from slm.judging import wilson
 from slm.params import PARAMS_FILE, UserError, read_yaml, run_command
 
 CORPUS_SUMMARY = Path("data/corpus/summary.json")

@@ -10,6 +10,7 @@ from slm.model.params import ModelParams
 from slm.params import PARAMS_FILE, Section, UserError, read_yaml, run_command
 from slm.text.params import SampleParams
 from slm.tokens.params import TokenizerParams
+from slm.training.finetune_params import FinetuneParams
 from slm.training.params import TrainParams
 
 SECTIONS: tuple[type[Section], ...] = (
@@ -20,6 +21,7 @@ SECTIONS: tuple[type[Section], ...] = (
     EvaluateParams,
     SampleParams,
     QualityParams,
+    FinetuneParams,
 )
 
 

@@ -16,7 +16,8 @@ COLUMNS = ("parameters", "tokens")
 
 def main(stage: Stage) -> None:
     model_params, train_params = stage.load(ModelParams), stage.load(TrainParams)
-    from slm.training.memory import check_memory  # after the params: torch takes its time
+    from slm.training.batches import Windows  # after the params: torch takes its time
+    from slm.training.memory import check_memory
     from slm.training.pretrained import read_pretrained
     from slm.training.processes import together
     from slm.training.resume import Resume
@@ -29,12 +30,12 @@ def main(stage: Stage) -> None:
     weights = read_pretrained(start, model_params, vocab_size, Path("models/tokenizer.json"))
     train_tokens = open_bin(tokens, "train", at_least=model_params.block_size)
     validation_tokens = open_bin(tokens, "validation")
+    windows = Windows(train_tokens, validation_tokens, model_params.block_size, train_params)
     with together(train_params.batch_size * train_params.grad_accum_steps, module="stages.train") as is_first:
         result = train(
             model_params,
             train_params,
-            train_tokens,
-            validation_tokens,
+            windows,
             vocab_size,
             out=Path("models"),
             resume=Resume(project_folder() / ".slm/states", stage.inputs()),

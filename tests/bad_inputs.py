@@ -54,6 +54,7 @@ from tests.spoiling import (
     locked,
     missing,
     nothing,
+    pairs,
     params,
     params_of_model,
     params_text,
@@ -62,6 +63,7 @@ from tests.spoiling import (
     started,
     text,
     training_tokens,
+    tuned,
     weights,
     without,
     without_rights,
@@ -141,6 +143,10 @@ VALUES = [
     Case("a further text of an unknown kind", "check", further_text(kind="poem")),
     Case("a further text of a branch", "check", further_text(hub=tiny.HUB)),
     Case("a further text without a file", "check", further_text(file="")),
+    Case("a task that there is not", "check", tuned(tasks={"sing": 1})),
+    Case("nothing to tune on", "check", tuned(tasks={})),
+    Case("a model with a space in its name", "check", params(finetune={"a b": tiny.FINETUNE})),
+    Case("an unknown key of a model", "finetune@a", tuned(steps=3)),
     Case("no number of stories", "quality", params(quality={"num_samples": 0})),
     Case("a temperature that is text", "quality", params(quality={"temperatures": ["hot"]})),
     Case("windows that leave gaps", "evaluate", params(evaluate={"stride": WINDOW + 1})),
@@ -194,6 +200,9 @@ TEXTS = [
     Case("Parquet that is something else", "download", text("mine.parquet", "PAR1, or so it says")),
     Case("Parquet without the column", "download", text("mine.parquet", parquet({"title": ["a"]}))),
     Case("Parquet with numbers for text", "download", text("mine.parquet", parquet({"text": [1, 2]}))),
+    Case("pairs without an answer", "finetune@a", pairs('{"prompt": "Why?"}\n')),
+    Case("pairs of which none is held out", "finetune@a", pairs('{"prompt": "Why?", "answer": "So."}\n')),
+    Case("requests longer than a block", "finetune@a", tuned(tasks={"sum_up": 1.0})),
 ]
 CORPORA = [
     Case("missing", "tokenize", missing(CORPUS)),
@@ -347,7 +356,8 @@ def run(case: Case) -> tuple[int, str]:
             if case.stage == "check":
                 run_command(check.main)
             else:
-                run_stage(case.stage, import_module(f"stages.{case.stage}").main)
+                module = f"stages.{case.stage.partition('@')[0]}"
+                run_stage(case.stage, import_module(module).main)
         except SystemExit as end:
             return int(end.code or 0), said.getvalue()
     return 0, said.getvalue()

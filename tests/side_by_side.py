@@ -13,7 +13,7 @@ from slm.training.learner import Learner
 from slm.training.parallel import from_first, gathered, is_first, rank
 from slm.training.processes import together
 from slm.training.trainer import TrainResult, train
-from tests.test_trainer import TRAIN, VALIDATION, VOCAB
+from tests.test_trainer import TRAIN, VOCAB, windows
 from tests.tiny import model_params, train_params
 
 MODERN = {"architecture": "modern", "n_embd": 24, "n_head": 3}
@@ -28,7 +28,8 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 def trained(name: str) -> TrainResult:
     """One of the cases, its model written to a folder of that name."""
     model, changes = CASES[name]
-    return train(model_params(**model), train_params(**changes), TRAIN, VALIDATION, VOCAB, Path(name))
+    params = train_params(**changes)
+    return train(model_params(**model), params, windows(params), VOCAB, Path(name))
 
 
 def weights_of_each() -> list[str]:

@@ -22,7 +22,7 @@ from slm.export.huggingface import write_folder
 from slm.model.checkpoint import load_model
 from slm.tokens.tokenizer import load
 from tests.project import TINY, change_params
-from tests.tiny import file_size_limit
+from tests.tiny import FINETUNE, file_size_limit
 
 Spoil = Callable[[], None]
 Within = Callable[[], AbstractContextManager[None]]
@@ -111,6 +111,16 @@ def params(**changes: dict[str, Any]) -> Spoil:
 def further_text(**item: Any) -> Spoil:
     """A text in `evaluate.corpora`."""
     return params(evaluate={"corpora": {"tales": {"file": "tales.txt", "kind": "text", **item}}})
+
+
+def tuned(**item: Any) -> Spoil:
+    """A model in `finetune`."""
+    return params(finetune={"a": {**FINETUNE, **item}})
+
+
+def pairs(content: str) -> Spoil:
+    """A file of the user's to tune a model on."""
+    return both(write("pairs.jsonl", content), tuned(file="pairs.jsonl", tasks=None))
 
 
 def params_text(old: str, new: str) -> Spoil:

@@ -76,7 +76,7 @@ def another(value):
         case list():
             return [*value, "x"]
         case {}:
-            return {"x": {"file": "params.yaml", "kind": "text"}}
+            return {"x": {"file": "params.yaml"}}
         case None:
             return 1
     raise TypeError(value)
@@ -88,8 +88,12 @@ def out_of_date(repo):
 
 
 def stages_with(mark, marks):
-    """Of those that run here: no further text is to be scored."""
-    return {stage for stage, found in zip(declarations(), marks, strict=True) if found == mark} - {"score"}
+    """Of those that run here: no further text is to be scored, no model to be tuned."""
+    return {stage for stage, found in zip(declarations(), marks, strict=True) if found == mark} - {
+        "score",
+        "finetune",
+        "ask",
+    }
 
 
 def test_every_key_and_every_file_is_a_row(project, table):

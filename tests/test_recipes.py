@@ -34,6 +34,7 @@ from tests.project import ROOT, change_params, clone, run_stage
 
 RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
 BY_DVC = "tinystories-cpu"  # the others' stages run in this process, which has torch loaded
+TUNED = "assistant"  # whose own stages test_finetune.py runs
 LARGE = {"tinystories-60m", "tinystories-768", "gpt2-tinystories"}  # which take a while even so
 SHORT = {
     "train": {
@@ -70,7 +71,10 @@ def header_of(recipe):
 
 
 def keys(values):
-    return {key: keys(value) for key, value in values.items()} if isinstance(values, dict) else None
+    """Of nested mappings; the names of tuned models are the user's."""
+    if not isinstance(values, dict):
+        return None
+    return {key: keys(value) if key != "finetune" else None for key, value in values.items()}
 
 
 def count_in_header(recipe):
@@ -79,6 +83,12 @@ def count_in_header(recipe):
 
 def test_the_quickstart_is_the_committed_params_file():
     assert path_of("quickstart").read_bytes() == (ROOT / "params.yaml").read_bytes()
+
+
+def test_the_assistant_is_the_quickstart_tuned_on_requests():
+    assistant = values_of(TUNED)
+    assert assistant.pop("finetune").keys() == {"wishes"}
+    assert {**assistant, "finetune": {}} == values_of("quickstart")
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -162,7 +172,7 @@ def prepare(folder, recipe):
     [
         pytest.param(recipe, marks=[pytest.mark.slow] if recipe in LARGE else [])
         for recipe in RECIPES
-        if recipe != BY_DVC
+        if recipe not in {BY_DVC, TUNED}
     ],
 )
 def test_a_recipe_runs_shortened_from_download_to_report(environment, tmp_path, monkeypatch, recipe):

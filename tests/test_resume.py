@@ -21,7 +21,7 @@ from slm.training.trainer import train
 from tests import killing
 from tests.killing import DVC, STAGE, copy, digests, last_step, run, run_killed
 from tests.project import commit
-from tests.test_trainer import TRAIN, VALIDATION, VOCAB
+from tests.test_trainer import VOCAB, windows
 from tests.tiny import TRAIN as TRAIN_VALUES
 from tests.tiny import model_params, train_params
 
@@ -35,9 +35,8 @@ def trained(out: Path, root: Path, dropout: float = 0.1, **changes):
     """Train with states below `root`; the result, after all its files were written to `out`."""
     inputs = {"params": {"train": {**TRAIN_VALUES, **changes}, "model": {"dropout": dropout}}}
     resume = Resume(root, inputs)
-    result = train(
-        model_params(dropout=dropout), train_params(**changes), TRAIN, VALIDATION, VOCAB, out, resume
-    )
+    params = train_params(**changes)
+    result = train(model_params(dropout=dropout), params, windows(params), VOCAB, out, resume)
     write_curve(out / "train.csv", result.train_curve)
     write_curve(out / "val.csv", result.validation_curve)
     (out / "train.json").write_text(json.dumps(result.summary))
@@ -137,7 +136,8 @@ def test_other_params_do_not_go_on_from_these_states(tmp_path, change):
 def test_other_code_data_or_threads_do_not_go_on_from_these_states(tmp_path, monkeypatch):
     def first_step(inputs) -> int:
         resume = Resume(tmp_path / "states", {"params": {"train": TRAIN_VALUES}, **inputs})
-        result = train(model_params(), train_params(), TRAIN, VALIDATION, VOCAB, tmp_path / "out", resume)
+        params = train_params()
+        result = train(model_params(), params, windows(params), VOCAB, tmp_path / "out", resume)
         return result.measured["first_step"]
 
     assert [first_step({"files": "a"}), first_step({"files": "a"}), first_step({"files": "b"})] == [0, 20, 0]

@@ -8,6 +8,7 @@ import torch
 
 from slm.model.checkpoint import load_model
 from slm.params import UserError
+from slm.training.batches import Windows
 from slm.training.curves import TrainPoint, ValidationPoint, write_curve
 from slm.training.learner import Learner
 from slm.training.trainer import train
@@ -28,8 +29,13 @@ def text(n: int, seed: int = 0) -> np.ndarray:
 TRAIN, VALIDATION = text(2000), text(300, seed=1)
 
 
+def windows(params, train_tokens=TRAIN, validation_tokens=VALIDATION, block_size=8):
+    return Windows(train_tokens, validation_tokens, block_size, params)
+
+
 def run(out, train_tokens=TRAIN, validation_tokens=VALIDATION, **changes):
-    return train(model_params(), train_params(**changes), train_tokens, validation_tokens, VOCAB, out)
+    params = train_params(**changes)
+    return train(model_params(), params, windows(params, train_tokens, validation_tokens), VOCAB, out)
 
 
 def test_one_batch_is_learned_by_heart(tmp_path):
@@ -71,7 +77,9 @@ def test_the_model_that_is_kept_is_the_best_not_the_last(tmp_path):
 
     learner = Learner(model_params(), train_params(), VOCAB)
     learner.model.load_state_dict(load_model(tmp_path).state_dict())
-    assert learner.validation_loss(VALIDATION) == pytest.approx(min(losses), abs=1e-6)
+    assert learner.validation_loss(windows(train_params()).validation()) == pytest.approx(
+        min(losses), abs=1e-6
+    )
 
 
 def test_training_stops_when_patience_runs_out(tmp_path):
@@ -107,22 +115,16 @@ def test_a_length_warm_up_learns_from_the_same_tokens_in_as_many_steps(tmp_path)
     assert short.summary["best_val_loss"] == pytest.approx(whole.summary["best_val_loss"], abs=0.2)
 
 
-def test_a_block_that_cannot_be_cut_is_named(tmp_path):
+def test_a_block_that_cannot_be_cut_is_named():
     with pytest.raises(UserError, match=r"^model\.block_size: 6 is not allowed .* allowed: a multiple of 4$"):
-        train(
-            model_params(block_size=6),
-            train_params(length_warmup_steps=1),
-            TRAIN,
-            VALIDATION,
-            VOCAB,
-            tmp_path,
-        )
+        windows(train_params(length_warmup_steps=1), block_size=6)
 
 
 def test_muon_and_the_modern_model_learn_faster_than_adamw_and_the_classic_one(tmp_path):
     modern = model_params(architecture="modern", n_head=2, n_embd=16)
     params = {"max_steps": 60, "eval_interval": 60}
-    loss = train(modern, train_params(optimizer="muon", **params), TRAIN, VALIDATION, VOCAB, tmp_path)
+    muon = train_params(optimizer="muon", **params)
+    loss = train(modern, muon, windows(muon), VOCAB, tmp_path)
     assert loss.summary["best_val_loss"] < run(tmp_path, **params).summary["best_val_loss"]
 
 
@@ -151,7 +153,8 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path):
 
 
 def test_the_validation_loss_is_the_mean_over_every_token():
-    learner = Learner(model_params(), train_params(batch_size=3), VOCAB)
+    params = train_params(batch_size=3)
+    learner = Learner(model_params(), params, VOCAB)
     tokens = text(29)  # 4 windows of 8, the last of which overlaps the first
     logs = []
     for start in range(0, 29, 8):
@@ -159,7 +162,8 @@ def test_the_validation_loss_is_the_mean_over_every_token():
         logits = learner.model(torch.tensor(np.array([window], dtype=np.int64)))[0].double()
         logs += [logits[i].log_softmax(-1)[int(tokens[start + i])].item() for i in range(min(8, 29 - start))]
     assert len(logs) == 29
-    assert learner.validation_loss(tokens) == pytest.approx(-sum(logs) / 29, rel=1e-5)
+    looks = windows(params, validation_tokens=tokens).validation()
+    assert learner.validation_loss(looks) == pytest.approx(-sum(logs) / 29, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +171,7 @@ def test_the_validation_loss_is_the_mean_over_every_token():
 )
 def test_a_loss_that_is_no_number_ends_in_its_step_and_leaves_nothing(tmp_path, eval_interval, place):
     blows_up = {"learning_rate": 10.0, "min_lr": 10.0, "warmup_steps": 0, "weight_decay": 1e30}
-    with pytest.raises(UserError, match=f"^{place} loss is nan; a lower train.learning_rate may help$"):
+    with pytest.raises(UserError, match=f"^{place} loss is nan; a lower learning_rate may help$"):
         run(tmp_path / "model", eval_interval=eval_interval, **blows_up)
     assert not (tmp_path / "model").exists()
 

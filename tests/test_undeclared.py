@@ -24,6 +24,7 @@ from stages.imports import imported_files
 from tests.pipeline import STAGES
 from tests.project import ROOT, clone
 
+EACH = ["score", "finetune", "ask"]  # which run for each item of params.yaml
 HIDDEN = (".git/", ".dvc/", ".slm/")  # the last is a stage's log and the states of a training, no results
 WATCHED = """
 import json, os, runpy, sys
@@ -113,7 +114,7 @@ def outside(names, folders):
     return {name for name in names if not allowed & {Path(name), *Path(name).parents}}
 
 
-@pytest.mark.parametrize("stage", [*STAGES, "score"])
+@pytest.mark.parametrize("stage", [*STAGES, *EACH])
 def test_a_stage_depends_on_all_the_code_it_imports_and_on_no_other(stage, monkeypatch):
     monkeypatch.chdir(ROOT)
     deps = {dep for dep in declared(stage)["deps"] if dep.endswith(".py")}
@@ -122,7 +123,7 @@ def test_a_stage_depends_on_all_the_code_it_imports_and_on_no_other(stage, monke
     assert (undeclared, unused) == (set(), set())
 
 
-@pytest.mark.parametrize("stage", [*STAGES, "score"])
+@pytest.mark.parametrize("stage", [*STAGES, *EACH])
 def test_a_stage_declares_the_sections_that_it_loads_and_no_other(stage, monkeypatch):
     monkeypatch.chdir(ROOT)
     assert sections_of(stage) == set(declared(stage).get("params", []))
@@ -160,7 +161,7 @@ def test_a_section_that_is_not_declared_cannot_be_loaded(stage, runs, monkeypatc
 
 def test_no_stage_reads_the_params_past_its_declaration(monkeypatch):
     monkeypatch.chdir(ROOT)
-    files = set.union(*(imported_files(Path(f"stages/{stage}.py")) for stage in [*STAGES, "score"]))
+    files = set.union(*(imported_files(Path(f"stages/{stage}.py")) for stage in [*STAGES, *EACH]))
     ways = re.compile(r"read_yaml|YAML\(|Params\.load\(|PARAMS_FILE\.|params_show")
     found = {file for file in files if ways.search(Path(file).read_text(encoding="utf-8"))}
     assert found == {"slm/params.py", "slm/stage.py"}

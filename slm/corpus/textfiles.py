@@ -3,9 +3,10 @@
 import json
 import mmap
 from codecs import BOM_UTF8
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 from slm.corpus.documents import Document, read_documents
 from slm.corpus.params import DataParams
@@ -47,7 +48,7 @@ def read_texts(path: Path) -> Iterator[str]:
         elif path.suffix == ".txt":
             yield from _read_txt(path)
         elif path.suffix == ".jsonl":
-            yield from _read_jsonl(path)
+            yield from (text for (text,) in read_objects(path, ("text",)))
         elif path.suffix == ".parquet":
             yield from chain.from_iterable(read_documents(path))
         else:
@@ -85,18 +86,19 @@ def _read_txt(path: Path) -> Iterator[str]:
                 yield text
 
 
-def _read_jsonl(path: Path) -> Iterator[str]:
-    """The field `text` of the object on each line; blank lines are nothing."""
+def read_objects(path: Path, fields: Sequence[str]) -> Iterator[list[str]]:
+    """These fields of the object on each line of a .jsonl file; blank lines are nothing."""
     start = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             content = line.removeprefix(BOM_UTF8) if number == 1 else line
             if content.strip():
-                yield _text_of(_decode(content, path, start + len(line) - len(content)), f"{path}:{number}")
+                text = _decode(content, path, start + len(line) - len(content))
+                yield _fields_of(text, fields, f"{path}:{number}")
             start += len(line)
 
 
-def _text_of(line: str, where: str) -> str:
+def _fields_of(line: str, fields: Sequence[str], where: str) -> list[str]:
     try:
         value = json.loads(line)
     except json.JSONDecodeError as error:
@@ -105,9 +107,13 @@ def _text_of(line: str, where: str) -> str:
         raise UserError(f"{where}: not valid JSON: {error}") from None
     if not isinstance(value, dict):
         raise UserError(f"{where}: not a JSON object")
-    text = value.get("text")
+    return [_text_of(value, field, where) for field in fields]
+
+
+def _text_of(value: dict[str, Any], field: str, where: str) -> str:
+    text = value.get(field)
     if not isinstance(text, str):
-        raise UserError(f"{where}: no field `text` with a string; its fields: {', '.join(value)}")
+        raise UserError(f"{where}: no field `{field}` with a string; its fields: {', '.join(value)}")
     try:
         text.encode()
     except UnicodeEncodeError as error:

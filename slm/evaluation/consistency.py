@@ -37,12 +37,25 @@ class Findings(NamedTuple):
     strays: list[str]  # sentences that the plot does not have: of these only the names were looked at
 
 
+class Read(NamedTuple):
+    """A story that was read."""
+
+    plot: str  # "" if it is none
+    known: Known
+    findings: Findings
+
+
 def complaints(text: str) -> list[str]:
     """Why the story is not consistent, in short sentences; empty if it is."""
     return check(text).complaints
 
 
 def check(text: str) -> Findings:
+    """What a reader finds in a story."""
+    return read(text).findings
+
+
+def read(text: str) -> Read:
     """Read a story, as the plot that has most of its sentences."""
     story = [(sentence, readings(sentence)) for sentence in split(text.strip())]
     plots = Counter(plot for _, found in story for plot in {plot for r in found for plot in r.kind.branches})
@@ -60,7 +73,7 @@ def check(text: str) -> Findings:
             complaints += [f"{name} comes from nowhere" for name in names if name not in introduced]
     if len(strays) > MAY_STRAY * len(story):
         complaints.append(f"{len(strays)} of {len(story)} sentences do not belong to the story: {strays[0]}")
-    return Findings(list(dict.fromkeys(complaints)), strays)
+    return Read(plot, known, Findings(list(dict.fromkeys(complaints)), strays))
 
 
 def _learn(known: Known, in_plot: list[Reading], plot: str, introduced: set[str]) -> list[str]:
@@ -127,6 +140,8 @@ def _about_changed(before: Fact, now: Fact, known: Known, introduced: set[str]) 
         return f"“{now.words}” does not go with “{before.words}”"
     if role == "p":
         return f"“{now.words}” belongs to {now.value}, but this is {before.value}"
+    if attribute == "kind":
+        return f"{it} is a {before.value}, then a {now.value}"
     if attribute == "pronoun":
         return f"{it} is “{before.value}”, then “{now.value}”"
     if attribute == "look":

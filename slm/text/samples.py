@@ -30,14 +30,14 @@ def samples_page(texts: list[list[list[int]]], tokenizer: Tokenizer, params: Sam
 
 def _markdown(prompt: str, text: str) -> str:
     """The text as Markdown quotes it, line for line, its prompt in bold."""
-    bold = f"**{_escape(prompt.rstrip())}**" + prompt[len(prompt.rstrip()) :] if prompt.strip() else prompt
-    return "\n".join(f"> {line}  " if line.strip() else ">" for line in (bold + _escape(text)).splitlines())
+    bold = f"**{escape(prompt.rstrip())}**" + prompt[len(prompt.rstrip()) :] if prompt.strip() else prompt
+    return "\n".join(f"> {line}  " if line.strip() else ">" for line in (bold + escape(text)).splitlines())
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     """Keep what is a sign in the text from being Markdown."""
     return "".join("\\" + c if c in "\\`*_{}[]<>#|" else c for c in text)
 
 
 def _one_line(text: str) -> str:
-    return _escape(" ".join(text.split()))
+    return escape(" ".join(text.split()))

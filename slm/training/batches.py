@@ -10,18 +10,69 @@ Nothing here has a state: batch 1000 is the same whether or not 0 to 999 were as
 Shapes: B windows, T = block_size tokens in each.
 """
 
+from collections.abc import Iterator
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from slm.model.gpt import IGNORED
+from slm.params import UserError
+from slm.training.parallel import own_share
+from slm.training.params import TrainParams
+from slm.training.schedule import MOST_PIECES, n_pieces
+
+Batch = tuple[Tensor, Tensor]  # inputs and targets
+
+
+class Batches(Protocol):
+    """What a model is trained on: inputs and targets (B, T), those to ignore being IGNORED."""
+
+    n_targets: int  # that an epoch has
+
+    def training(self, step: int) -> Batch:
+        """Those of a step (counted from 0), whether or not others were asked for."""
+
+    def validation(self) -> Iterator[Batch]:
+        """This process's share of those to look at now and then, the same ones each time."""
+
+
+class Windows:
+    """What pretraining sees: windows of the tokens of both splits, one-dimensional arrays.
+
+    Raises UserError if a split is empty, or windows cannot be cut for the length warm-up.
+    """
+
+    def __init__(self, train: np.ndarray, validation: np.ndarray, block_size: int, params: TrainParams):
+        for name, tokens in (("training", train), ("validation", validation)):
+            if not len(tokens):
+                raise UserError(f"the {name} split is empty; it needs at least one token")
+        if params.length_warmup_steps and block_size % MOST_PIECES:
+            raise UserError(
+                f"model.block_size: {block_size} is not allowed with train.length_warmup_steps; "
+                f"allowed: a multiple of {MOST_PIECES}"
+            )
+        self._train, self._validation, self._block_size, self._params = train, validation, block_size, params
+        self.n_targets = len(train)
+
+    def training(self, step: int) -> Batch:
+        params = self._params
+        n_rows, pieces = params.batch_size * params.grad_accum_steps, n_pieces(step, params)
+        return training_batch(self._train, self._block_size, n_rows, params.seed, step, pieces)
+
+    def validation(self) -> Iterator[Batch]:
+        """About `eval_tokens` tokens, spread over the split."""
+        chosen = own_share(validation_windows(self._validation, self._block_size, self._params.eval_tokens))
+        for first in range(0, len(chosen), self._params.batch_size):
+            part = chosen[first : first + self._params.batch_size]
+            yield validation_batch(self._validation, self._block_size, part)
 
 
 def training_batch(
     tokens: np.ndarray, block_size: int, batch_size: int, seed: int, step: int, n_pieces: int = 1
-) -> tuple[Tensor, Tensor]:
+) -> Batch:
     """Inputs and targets (B, T) of one step (counted from 0), both int64.
 
     With n_pieces each window is cut into so many, which know nothing of each other: (B · n, T / n).
@@ -46,7 +97,7 @@ def validation_windows(tokens: np.ndarray, block_size: int, n_tokens: int) -> np
     return np.arange(n_chosen) * n_windows // n_chosen
 
 
-def validation_batch(tokens: np.ndarray, block_size: int, windows: np.ndarray) -> tuple[Tensor, Tensor]:
+def validation_batch(tokens: np.ndarray, block_size: int, windows: np.ndarray) -> Batch:
     """Inputs and targets (B, T) of the windows at these indices, of a ring that is cut at its first token."""
     return _gather(tokens, block_size, windows * block_size, np.zeros_like(windows))
 
@@ -56,7 +107,7 @@ def windows_in(tokens: np.ndarray, block_size: int) -> int:
     return -(-len(tokens) // block_size)
 
 
-def to_device(batch: tuple[Tensor, Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
+def to_device(batch: Batch, device: torch.device) -> Batch:
     """Copy a batch to the device; to a GPU without waiting for it."""
     if device.type != "cuda":
         return batch[0].to(device), batch[1].to(device)
@@ -71,9 +122,7 @@ def _epoch(n_tokens: int, n_windows: int, seed: int, epoch: int) -> tuple[int, n
     return int(random.integers(n_tokens)), random.permutation(n_windows)
 
 
-def _gather(
-    tokens: np.ndarray, block_size: int, starts: np.ndarray, offsets: np.ndarray
-) -> tuple[Tensor, Tensor]:
+def _gather(tokens: np.ndarray, block_size: int, starts: np.ndarray, offsets: np.ndarray) -> Batch:
     """The windows whose first target lies `start` tokens after `offset` on the ring."""
     positions = starts[:, None] + np.arange(-1, block_size)  # (B, T + 1): T targets and the token before them
     found = torch.from_numpy(tokens[(offsets[:, None] + positions) % len(tokens)].astype(np.int64))

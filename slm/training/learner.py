@@ -1,16 +1,16 @@
 """A model with all it takes to train it on a device: one step, one look at the validation split."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from slm.device import autocast, keep_memory, pick_dtype, setup_torch, should_compile
 from slm.model.gpt import IGNORED, cross_entropy, new_gpt
 from slm.model.params import ModelParams
-from slm.training.batches import to_device, validation_batch, validation_windows
+from slm.training.batches import to_device
 from slm.training.optimizer import build_optimizers
 from slm.training.parallel import gathered, own_share, rank, sum_over_ranks
 from slm.training.params import TrainParams
@@ -78,18 +78,15 @@ class Learner:
         return mean
 
     @torch.no_grad()
-    def validation_loss(self, tokens: np.ndarray) -> float:
-        """Mean loss in nats over the same `eval_tokens` tokens each time.
+    def validation_loss(self, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
+        """Mean loss in nats over these inputs' targets (B, T), of which each process has its share.
 
         A window's first tokens have little context here, which makes the loss a bit higher than the sliding
         windows of the evaluation do, at a fraction of their cost.
         """
         self.model.eval()
-        block_size = self.model.params.block_size
-        windows = own_share(validation_windows(tokens, block_size, self.params.eval_tokens))
         sums, n_targets = [], 0
-        for first in range(0, len(windows), self.params.batch_size):
-            batch = validation_batch(tokens, block_size, windows[first : first + self.params.batch_size])
+        for batch in batches:
             n_targets += int((batch[1] != IGNORED).sum())
             batch = to_device(batch, self.device)
             with autocast(self.device, self.dtype):

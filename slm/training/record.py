@@ -75,4 +75,4 @@ class Record:
 
 def _check_finite(name: str, loss: float, step: int) -> None:
     if not math.isfinite(loss):
-        raise UserError(f"step {step}: the {name} loss is {loss}; a lower train.learning_rate may help")
+        raise UserError(f"step {step}: the {name} loss is {loss}; a lower learning_rate may help")

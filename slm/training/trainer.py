@@ -7,23 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
 from slm.model.checkpoint import save_model
 from slm.model.gpt import IGNORED, n_params
 from slm.model.params import ModelParams
-from slm.params import UserError
 from slm.progress import Progress
-from slm.training.batches import training_batch
+from slm.training.batches import Batches
 from slm.training.curves import TrainPoint, ValidationPoint
 from slm.training.learner import Learner
 from slm.training.parallel import is_first, n_ranks, say
 from slm.training.params import TrainParams
 from slm.training.record import Record
 from slm.training.resume import Resume, resuming
-from slm.training.schedule import MOST_PIECES, learning_rate, n_pieces
+from slm.training.schedule import learning_rate
 
 POINTS_PER_LOOK = 10  # on the training curve, between two looks at the validation split
 
@@ -41,34 +39,23 @@ class TrainResult:
 def train(
     model_params: ModelParams,
     params: TrainParams,
-    train_tokens: np.ndarray,
-    validation_tokens: np.ndarray,
+    batches: Batches,
     vocab_size: int,
     out: Path,
     resume: Resume | None = None,
     weights: dict[str, Tensor] | None = None,
 ) -> TrainResult:
-    """Train a new model and write the one that did best on the validation split to the folder `out`.
+    """Train a model and write the one that did best on the validation split to the folder `out`.
 
-    Both splits are one-dimensional arrays of token ids. Nothing is written to `out` before the end. Training
-    begins with `weights`, or with those that the seed draws. With `resume`, an interrupted run goes on from
-    its last state and ends with the same bytes. Raises UserError if a split is empty or the loss stops being
-    a number, KeyboardInterrupt when it is told to stop.
+    It is a new one, or begins with the `weights` of another. Nothing is written to `out` before the end. With
+    `resume`, an interrupted run goes on from its last state and ends with the same bytes. Raises UserError
+    if the loss stops being a number, KeyboardInterrupt when it is told to stop.
     """
-    for name, tokens in (("training", train_tokens), ("validation", validation_tokens)):
-        if not len(tokens):
-            raise UserError(f"the {name} split is empty; it needs at least one token")
-    if params.length_warmup_steps and model_params.block_size % MOST_PIECES:
-        raise UserError(
-            f"model.block_size: {model_params.block_size} is not allowed with train.length_warmup_steps; "
-            f"allowed: a multiple of {MOST_PIECES}"
-        )
-
     learner, record = Learner(model_params, params, vocab_size), Record()
     if weights is not None:
         learner.model.load_state_dict(weights)
     with resuming(resume, learner, record, params) if resume else nullcontext(lambda: None) as before_step:
-        measured = _run(learner, record, params, train_tokens, validation_tokens, before_step)
+        measured = _run(learner, record, params, batches, before_step)
         learner.model.load_state_dict(record.best_weights)
         if is_first():
             save_model(learner.model, out)
@@ -78,7 +65,7 @@ def train(
         "best_step": record.best.step,
         "best_val_loss": record.best.val_loss,
         "tokens": record.tokens,
-        "epochs": round(record.tokens / len(train_tokens), 4),
+        "epochs": round(record.tokens / batches.n_targets, 4),
         "parameters": n_params(learner.model),
         "dtype": learner.choices()["dtype"],
         "device": learner.device.type,
@@ -90,8 +77,7 @@ def _run(
     learner: Learner,
     record: Record,
     params: TrainParams,
-    train_tokens: np.ndarray,
-    validation_tokens: np.ndarray,
+    batches: Batches,
     before_step: Callable[[], None],
 ) -> dict[str, Any]:
     """Take the steps that are left; say how fast that was."""
@@ -110,13 +96,11 @@ def _run(
                 record.add_train_point(learning_rate(step - 1, params))
             if evaluates:
                 record.add_validation_point(
-                    learner.validation_loss(validation_tokens), learner.model.state_dict()
+                    learner.validation_loss(batches.validation()), learner.model.state_dict()
                 )
             if step == params.max_steps or 0 < params.patience <= record.looks_since_best:
                 break
-            inputs, targets = training_batch(
-                train_tokens, block_size, rows, params.seed, step, n_pieces(step, params)
-            )
+            inputs, targets = batches.training(step)
             loss, grad_norm = learner.step(inputs, targets, learning_rate(step, params))
             record.add_step(loss, grad_norm, n_tokens=int((targets != IGNORED).sum()))
             progress.advance(n_targets, _note(record))

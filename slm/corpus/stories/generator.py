@@ -32,11 +32,12 @@ def stories(seed: int) -> Iterator[Story]:
         yield Story(teller.text, teller.bits)
 
 
-def tell(s: Teller) -> None:
-    """Tell one story: the hero is introduced, a plot is chosen and runs its course."""
+def tell(s: Teller) -> str:
+    """Tell one story: the hero is introduced, a plot is chosen and runs its course. Give the plot's name."""
     opening(s)
     plot = s.pick(PLOTS)
     plot(s)
+    return plot.__name__
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ class Fact(NamedTuple):
     """Something that a sentence says of a role."""
 
     role: str
-    attribute: str  # "" is who or what it is; the others are "pronoun", "look" and "use"
+    attribute: str  # "" is who or what it is; the others are "kind", "pronoun", "look" and "use"
     value: str
     words: str  # that say it
 
@@ -29,6 +29,8 @@ def facts(reading: Reading, plot: str) -> Iterator[Fact]:
     for role, form, words in reading.told:
         if role == "g" and "g" in reading.kind.first:
             continue  # who the hero lives with need not be the one who comes along later
+        if form == "kind":
+            yield Fact(role, "kind", words, words)
         if form in ("his", "His", "kind"):
             if words.lower() in PRONOUNS:
                 yield Fact(role, "pronoun", PRONOUNS[words.lower()], words)

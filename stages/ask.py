@@ -1,0 +1,61 @@
+"""Stage 10, ask@NAME: ask a tuned model what it was not trained on: python -m stages.ask NAME.
+
+The model that it was tuned from is asked the same. What can be checked of the answers is measured.
+"""
+
+import sys
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from slm.files import write_metrics, write_table, write_text
+from slm.stage import Stage, run_stage
+from slm.training.finetune_params import FinetuneParams
+
+COLUMNS = ("wishes_met", "answers_right", "answer_loss")
+TABLE = ("kind", "wishes", "met", "chance", "counts", "untuned_met")
+N_SHOWN = 12  # answers on the page
+N_TALKS = 3  # conversations there
+
+
+def main(stage: Stage) -> None:
+    item = stage.load(FinetuneParams)[stage.item]
+    from slm.device import setup_torch
+    from slm.evaluation.answers import answers_page
+    from slm.evaluation.asking import answer_each, answer_loss, sampling, talk_over
+    from slm.evaluation.wishes import score, summary
+    from slm.model.checkpoint import load_model
+    from slm.tokens.tokenizer import load
+    from slm.training.pairs import source, to_rows
+
+    tokenizer, device = load(Path("models/tokenizer.json")), setup_torch()
+    untuned, tuned = (
+        load_model(folder, device, tokenizer.get_vocab_size())
+        for folder in (Path("models"), Path("models") / stage.item)
+    )
+    block_size = tuned.params.block_size
+    params = sampling(block_size, item.temperature, item.seed)
+    talks = list(islice(source(item, held_out=True), item.requests))
+    rows = to_rows(talks, tokenizer, block_size)
+
+    answered = {model: answer_each(model, tokenizer, talks, params) for model in (tuned, untuned)}
+    scores = score([(one.turn.wishes, one.text) for one in answered[tuned]])
+    untuned_scores = score([(one.turn.wishes, one.text) for one in answered[untuned]])
+    alike = [theirs._replace(chance=ours.chance) for ours, theirs in zip(scores, untuned_scores, strict=True)]
+    result: dict[str, Any] = {**summary(scores), "answer_loss": answer_loss(tuned, *rows, item.batch_size)}
+    result["untuned"] = {**summary(alike), "answer_loss": answer_loss(untuned, *rows, item.batch_size)}
+
+    first = [one for one in answered[tuned] if not one.before][:N_SHOWN]
+    requests = [[turn.request for turn in talk] for talk in talks if len(talk) > 1][:N_TALKS]
+    page = answers_page(first, [talk_over(tuned, tokenizer, asked, params) for asked in requests])
+    reports = Path("reports/finetune")
+    table = [(*ours, ours.counts, theirs.met) for ours, theirs in zip(scores, untuned_scores, strict=True)]
+    write_table(reports / stage.item / "wishes.csv", TABLE, table)
+    write_metrics(reports / stage.item / "ask.json", result, COLUMNS, stage.made_with())
+    write_text(reports / f"{stage.item}.md", f"{page}\n---\n\nMade with {', '.join(stage.made_with())}.\n")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m stages.ask NAME")
+    run_stage(f"ask@{sys.argv[1]}", main)

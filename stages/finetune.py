@@ -1,0 +1,48 @@
+"""Stage 9, finetune@NAME: let the model learn from requests with answers: python -m stages.finetune NAME.
+
+Each key of `finetune` is a stage of its own.
+"""
+
+import sys
+from pathlib import Path
+
+from slm.files import write_metrics
+from slm.stage import Stage, project_folder, run_stage
+from slm.training.curves import write_curve
+from slm.training.finetune_params import FinetuneParams
+from slm.training.params import TrainParams
+
+
+def main(stage: Stage) -> None:
+    item = stage.load(FinetuneParams)[stage.item]
+    params = item.train_params(stage.load(TrainParams))
+    from slm.model.checkpoint import load_model  # after the params: torch takes its time
+    from slm.tokens.tokenizer import load
+    from slm.training.memory import check_memory
+    from slm.training.pairs import read_pairs
+    from slm.training.resume import Resume
+    from slm.training.trainer import train
+
+    tokenizer = load(Path("models/tokenizer.json"))
+    model = load_model(Path("models"), vocab_size=tokenizer.get_vocab_size())
+    check_memory(model.params, params, model.vocab_size)
+    result = train(
+        model.params,
+        params,
+        read_pairs(item, params, tokenizer, model.params.block_size),
+        model.vocab_size,
+        out=Path("models") / stage.item,
+        resume=Resume(project_folder() / ".slm/states", stage.inputs()),
+        weights=model.state_dict(),
+    )
+    stage.measured.update(result.measured)
+    reports = Path("reports/finetune") / stage.item
+    write_curve(reports / "train.csv", result.train_curve)
+    write_curve(reports / "val.csv", result.validation_curve)
+    write_metrics(reports / "train.json", result.summary, (), stage.made_with())
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m stages.finetune NAME")
+    run_stage(f"finetune@{sys.argv[1]}", main)
