@@ -8,11 +8,15 @@ python -m slm.generate              # a prompt a line, and a story for each
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slm.corpus.conversations import Turn
 from slm.params import UserError, run_command
+from slm.text import chat
 from slm.text.params import DEFAULTS, DrawParams, check_text, draw_params
 
 if TYPE_CHECKING:
@@ -28,9 +32,13 @@ OPTIONS = {  # of DrawParams: type and meaning
     "seed": (int, "the same one writes the same story; by default a new one each time"),
 }
 HISTORY = Path(".slm/history")  # what was typed
-HELP = """A prompt and Enter: a story that begins so. Enter alone: one from nothing.
-/temperature 0.5: another temperature; / alone: all options. Ctrl-C stops a story, Ctrl-D leaves.
-"""
+HELP = {
+    False: "A prompt and Enter: a story that begins so. Enter alone: one from nothing.",
+    True: "A request and Enter: an answer. The model sees what was said before; Enter alone begins anew.",
+}
+KEYS = "/temperature 0.5: another temperature; / alone: all options. Ctrl-C stops it, Ctrl-D leaves.\n"
+
+Respond = Callable[[str, DrawParams], object]  # to a line that was typed
 
 
 def main() -> None:
@@ -38,6 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m slm.generate", description="Write with a trained model.")
     parser.add_argument("prompt", nargs="?", help="how the story begins; by default what is piped in")
     parser.add_argument("--model", type=Path, default=Path("models"), help="its folder")
+    parser.add_argument("--chat", action="store_true", help="of a tuned model: requests, and answers")
     for name, (kind, meaning) in OPTIONS.items():
         default = f" ({DEFAULTS[name]:g})" if DEFAULTS.get(name) else ""
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=meaning + default)
@@ -52,36 +61,67 @@ def main() -> None:
     from slm.text.writer import load  # after the arguments: torch takes its time
 
     writer = load(arguments["model"])
+    respond = Talk(writer) if arguments["chat"] else partial(tell, writer)
     try:
         if interactive:
-            converse(writer, options)
+            print(HELP[arguments["chat"]], KEYS, sep="\n")
+            converse(respond, options)
             return
-        show(writer, prompt, params)
+        respond(prompt, params)
     except BrokenPipeError:  # whoever reads it has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if "seed" not in options:
         print(f"(seed {params.seed})", file=sys.stderr)
 
 
-def show(writer: "Writer", prompt: str, params: DrawParams) -> None:
-    """Print a prompt and the story as it is written; Ctrl-C stops it."""
+def tell(writer: "Writer", prompt: str, params: DrawParams) -> None:
+    """Print a prompt and the story as it is written."""
     bold, plain = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
     print(f"{bold}{prompt}{plain}", end="", flush=True)
+    _show(writer, prompt, params)
+
+
+class Talk:
+    """A conversation with a tuned model."""
+
+    def __init__(self, writer: "Writer"):
+        self._writer = writer
+        self._turns: list[Turn] = []
+
+    def __call__(self, request: str, params: DrawParams) -> None:
+        """Print the answer as it is written; an empty request begins another conversation."""
+        if not request.strip():
+            self._turns.clear()
+            return
+        while self._turns and self._n_tokens(request) >= self._writer.model.params.block_size:
+            print("(it can no longer see the first request)")
+            del self._turns[0]
+        answer = _show(self._writer, chat.prompt(self._turns, request), params)
+        self._turns.append(Turn(request, answer))
+
+    def _n_tokens(self, request: str) -> int:
+        return len(self._writer.encode(chat.prompt(self._turns, request)))
+
+
+def _show(writer: "Writer", prompt: str, params: DrawParams) -> str:
+    """Print what follows a prompt as it is written, and give it."""
+    pieces = []
     try:
         for piece in writer.stream(prompt, **params.model_dump()):
             print(piece, end="", flush=True)
+            pieces.append(piece)
     finally:
         print()
+    return "".join(pieces)
 
 
-def converse(writer: "Writer", options: dict[str, Any]) -> None:
-    """Read prompts and write stories until the end of the input; what was typed is kept for the next time."""
+def converse(respond: Respond, options: dict[str, Any]) -> None:
+    """Respond to lines until the end of the input; what was typed is kept for the next time."""
     with suppress(ImportError):  # where there is no readline, there are no arrow keys
         import readline
 
         with suppress(OSError):
             readline.read_history_file(HISTORY)
-    print(HELP)
     while True:
         try:
             line = input("> ")
@@ -93,7 +133,7 @@ def converse(writer: "Writer", options: dict[str, Any]) -> None:
                 options = _changed(options, line)
             else:
                 params = draw_params(**options)
-                show(writer, _checked(line), params)
+                respond(_checked(line), params)
                 print(f"(seed {params.seed})\n")
         except UserError as error:
             print(error)

@@ -6,7 +6,7 @@ Each key of `finetune` is a stage of its own.
 import sys
 from pathlib import Path
 
-from slm.files import write_metrics
+from slm.files import write_metrics, write_text
 from slm.stage import Stage, project_folder, run_stage
 from slm.training.curves import write_curve
 from slm.training.finetune_params import FinetuneParams
@@ -36,6 +36,10 @@ def main(stage: Stage) -> None:
         weights=model.state_dict(),
     )
     stage.measured.update(result.measured)
+    tokenizer_file = Path("models/tokenizer.json").read_text(encoding="utf-8")
+    write_text(
+        Path("models") / stage.item / "tokenizer.json", tokenizer_file
+    )  # all it takes to use the model
     reports = Path("reports/finetune") / stage.item
     write_curve(reports / "train.csv", result.train_curve)
     write_curve(reports / "val.csv", result.validation_curve)

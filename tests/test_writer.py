@@ -13,10 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slm import load
+from slm.corpus.conversations import Turn
+from slm.generate import Talk
 from slm.model.checkpoint import save_model
 from slm.model.gpt import new_gpt
 from slm.params import UserError
+from slm.text import chat
 from slm.text.generate import generate
+from slm.text.params import draw_params
 from slm.text.writer import Spelling
 from slm.tokens.tokenizer import END_OF_TEXT, encode, train_bpe
 from tests.project import ROOT
@@ -155,6 +159,21 @@ def test_a_conversation_takes_prompts_and_options_until_its_end_and_remembers_th
             os.close(follower)
             os.close(leader)
     assert (tmp_path / ".slm/history").read_text().splitlines()[-2:] == ["/seed 7", "Once"]
+
+
+def test_a_talk_gives_the_model_what_was_said_before_as_far_as_it_sees(models, capsys):
+    writer, params = load(models), draw_params(seed=5, max_new_tokens=2)
+    talk, said = Talk(writer), []
+    for request in ("Write.", "Go on.", "Once more."):
+        talk(request, params)
+        *notes, answer = capsys.readouterr().out.splitlines()
+        said = said[len(notes) :]
+        assert answer == writer.generate(chat.prompt(said, request), **params.model_dump()).rstrip("\n")
+        said.append(Turn(request, answer))
+    assert len(said) < 3  # a block of 16 tokens does not hold them all
+    talk(" ", params)
+    talk("Write.", params)
+    assert capsys.readouterr().out == f"{writer.generate(chat.prompt([], 'Write.'), **params.model_dump())}\n"
 
 
 def hear(terminal: int) -> str:

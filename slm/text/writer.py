@@ -47,8 +47,12 @@ class Writer:
         self, prompt: str, params: DrawParams, sample: int = 0, n_alternatives: int | None = None
     ) -> Text:
         """A text to be written in a Batch. Raises ValueError if the prompt holds half a surrogate pair."""
-        ids = tuple(tokens.encode(self.tokenizer, check_text(prompt)))
+        ids = tuple(self.encode(prompt))
         return Text(ids, params, new_random(params.seed, sample), n_alternatives)
+
+    def encode(self, text: str) -> list[int]:
+        """The token ids of a text. Raises ValueError if it holds half a surrogate pair."""
+        return tokens.encode(self.tokenizer, check_text(text))
 
     def spelling(self) -> "Spelling":
         """What turns the token ids of one text into its characters."""
