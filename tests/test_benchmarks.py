@@ -11,56 +11,43 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from transformers import GPT2LMHeadModel
 
 from benchmarks import racing
+from benchmarks.exports import PROMPTS, Target, compare
+from benchmarks.generate import share_weights
 from benchmarks.peers import GPT2, Peer, Shape, nanogpt, nanogpt_batch, nanogpt_rate
 from benchmarks.race_table import read_log, table
 from benchmarks.racing import Clock, FittedRate, Race, Run, validation_loss
 from benchmarks.train_race import further
 from benchmarks.train_throughput import flops_a_token
 from slm.model.gpt import cross_entropy, n_params, new_gpt
+from slm.model.huggingface import to_weights
 from slm.params import UserError
+from slm.text.generate import generate
+from slm.tokens.tokenizer import END_OF_TEXT
 from slm.training.schedule import learning_rate
-from tests.tiny import model_params, train_params
+from tests.exporting import BLOCK_SIZE, random_model, small_tokenizer
+from tests.tiny import model_params, sample_params, train_params
 
 SHAPE = Shape(n_layer=2, n_head=3, n_embd=12, block_size=8, vocab_size=11)
 IDS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6], [0, 10, 7, 7, 7, 2, 8, 1]])
-NAMES = {  # this project's names, and GPT-2's
-    "token_embedding": "transformer.wte",
-    "position_embedding": "transformer.wpe",
-    "blocks": "transformer.h",
-    "attention_norm": "ln_1",
-    "attention.qkv": "attn.c_attn",
-    "attention.out": "attn.c_proj",
-    "mlp_norm": "ln_2",
-    "mlp.up": "mlp.c_fc",
-    "mlp.down": "mlp.c_proj",
-    "final_norm": "transformer.ln_f",
-}
 
 
-def renamed(name):
-    for ours, theirs in NAMES.items():
-        name = name.replace(ours, theirs)
-    return name
-
-
-def copy_weights(model, peer, transposed):
+def copy_weights(model, peer):
     """Give the peer random weights of this project's model; its every parameter must be among them."""
-    theirs = dict(peer.named_parameters())
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for parameter in model.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
-            turned = transposed and parameter.dim() == 2 and name.startswith("blocks.")
-            theirs.pop(renamed(name)).copy_(parameter.T if turned else parameter)
-    assert not theirs
+    share_weights(model, peer, turned=isinstance(peer, GPT2LMHeadModel))
+    assert {name for name, _ in peer.named_parameters()} <= to_weights(model).keys()
 
 
 def test_gpt2_of_transformers_is_the_classic_model():
     model, peer = new_gpt(model_params(bias=True), SHAPE.vocab_size), GPT2(SHAPE)
     assert n_params(model) == n_params(peer)
-    copy_weights(model, peer.gpt2, transposed=True)
+    copy_weights(model, peer.gpt2)
     logits, loss = peer(IDS, IDS.flip(0))
     torch.testing.assert_close(logits, model(IDS))
     torch.testing.assert_close(loss, cross_entropy(model(IDS), IDS.flip(0)))
@@ -73,7 +60,7 @@ def test_nanogpt_is_the_classic_model_without_biases_and_with_the_exact_gelu():
     for block in peer.transformer.h:
         block.mlp.gelu = nn.GELU("tanh")  # this project has GPT-2's approximation
     assert n_params(model) == n_params(peer)
-    copy_weights(model, peer, transposed=False)
+    copy_weights(model, peer)
     logits, loss = peer(IDS, IDS.flip(0))
     torch.testing.assert_close(logits, model(IDS))
     torch.testing.assert_close(loss, cross_entropy(model(IDS), IDS.flip(0)))
@@ -82,6 +69,25 @@ def test_nanogpt_is_the_classic_model_without_biases_and_with_the_exact_gelu():
 def test_without_a_checkout_nanogpt_says_where_it_is_from(tmp_path):
     with pytest.raises(UserError, match=r"model\.py: no such file; git clone https://github"):
         nanogpt(tmp_path, SHAPE)
+
+
+@torch.no_grad()
+def test_an_export_is_compared_by_its_logits_and_up_to_the_first_token_that_differs():
+    tokenizer = small_tokenizer()
+    model = random_model("gelu", tokenizer.get_vocab_size())
+    end_of_text = tokenizer.token_to_id(END_OF_TEXT)
+
+    def write_all_but_the_sixth(ids, n_new):
+        params = sample_params(temperature=0.0, num_samples=1, max_new_tokens=n_new)
+        [[story]] = generate(model, [ids[1:]], params, end_of_text)
+        return [*ids, *story[:5], -1, *story[6:]]
+
+    near = Target("", lambda ids: model(torch.tensor([ids]))[0] + 0.25, write_all_but_the_sixth)
+    difference, spread, same = compare(model, tokenizer, near)
+    assert (difference, float(spread) > 0.3) == ("2.5e-01", True)
+    n_same, total = map(int, same.split(" of "))
+    assert n_same == 5 * len(PROMPTS)
+    assert n_same < total < BLOCK_SIZE * len(PROMPTS)
 
 
 def test_the_learning_rate_of_nanogpt_is_that_of_this_project_with_the_same_numbers():

@@ -20,7 +20,7 @@ def write_folder(model: GPT, tokenizer: Tokenizer, about: About, folder: Path) -
 
     Raises UserError if the folder is there and holds something.
     """
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise UserError(f"{folder}: already there; give the name of a new folder")
     end_of_text = tokenizer.token_to_id(END_OF_TEXT)
     ends = {"bos_token_id": end_of_text, "eos_token_id": end_of_text, "pad_token_id": end_of_text}

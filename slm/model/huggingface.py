@@ -192,9 +192,11 @@ def _constants(model: GPT) -> dict[str, Tensor]:
     """Weights that only transformers has, by its names: biases of 0, or gains of 1."""
     params, kind = model.params, model_type(model.params)
     if kind == "gpt2" and not params.bias:
-        weights = {name: weight for name, weight in model.state_dict().items() if "embedding" not in name}
-        names = {name: _renamed(name, params).replace(".weight", ".bias") for name in weights}
-        return {names[name]: torch.zeros(weight.size(0)) for name, weight in weights.items()}
+        return {
+            _renamed(name, params).replace(".weight", ".bias"): torch.zeros(weight.size(0))
+            for name, weight in model.state_dict().items()
+            if "embedding" not in name
+        }
     if kind != "qwen3":
         return {}
     gains = {"model.norm.weight": torch.ones(params.n_embd)}
