@@ -20,6 +20,7 @@ N_TALKS = 3  # conversations there
 
 def main(stage: Stage) -> None:
     item = stage.load(FinetuneParams)[stage.item]
+    from slm.corpus.stories.requests import ABOUT_ANY
     from slm.device import setup_torch
     from slm.evaluation.answers import answers_page
     from slm.evaluation.asking import answer_each, answer_loss, sampling, talk_over
@@ -46,7 +47,7 @@ def main(stage: Stage) -> None:
     result["untuned"] = {**summary(alike), "answer_loss": answer_loss(untuned, *rows, item.batch_size)}
 
     first = [one for one in answered[tuned] if not one.before][:N_SHOWN]
-    requests = [[turn.request for turn in talk] for talk in talks if len(talk) > 1][:N_TALKS]
+    requests = [[talk[0].request, *ABOUT_ANY] for talk in talks if len(talk) > 1][:N_TALKS]
     page = answers_page(first, [talk_over(tuned, tokenizer, asked, params) for asked in requests])
     reports = Path("reports/finetune")
     table = [(*ours, ours.counts, theirs.met) for ours, theirs in zip(scores, untuned_scores, strict=True)]
