@@ -14,7 +14,7 @@ from slm.params import UserError
 from slm.training.pretrained import read_pretrained
 from slm.training.trainer import train
 from tests.exporting import MODELS, random_model, write_project
-from tests.test_trainer import TRAIN, VALIDATION, VOCAB
+from tests.test_trainer import VOCAB, windows
 from tests.tiny import model_params, train_params
 
 GPT2 = {"n_layer": 2, "n_head": 3, "n_embd": 12}  # of tests.tiny
@@ -81,9 +81,9 @@ def test_a_gpt2_of_transformers_is_the_model_that_training_begins_with(tmp_path,
 
 def test_training_begins_where_the_exported_model_ended(tmp_path):
     params, steps = model_params(), train_params(max_steps=30, eval_interval=10)
-    first = train(params, steps, TRAIN, VALIDATION, VOCAB, tmp_path / "models")
+    first = train(params, steps, windows(steps), VOCAB, tmp_path / "models")
     weights = load_model(tmp_path / "models").state_dict()
-    second = train(params, steps, TRAIN, VALIDATION, VOCAB, tmp_path / "second", weights=weights)
+    second = train(params, steps, windows(steps), VOCAB, tmp_path / "second", weights=weights)
     assert second.validation_curve[0].val_loss == first.summary["best_val_loss"]
     assert second.summary["best_val_loss"] < first.summary["best_val_loss"]
 

@@ -15,7 +15,6 @@ from slm import load
 from tests.pipeline import clone_that_ran, enter
 from tests.project import TINY, change_params, commit, git, run_stage
 
-REMOTES = ["directory", "s3"]
 COMMITTED = {"data": TINY["data"]}
 EARLIER = {"data": {"max_documents": 250}}  # another corpus, so other tokens and another model
 MODEL, SAMPLES = Path("models/model.safetensors"), Path("reports/samples.md")
@@ -56,11 +55,14 @@ def s3_server() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory):
+def original(request, tmp_path_factory):
     """A project with two remotes that committed a run and made the experiment `earlier`.
 
-    Both are on each remote, and on a git server; the folder is back at the commit.
+    Both are on each remote, on S3 only if a test asks for it, and on a git server; the folder is back at the
+    commit.
     """
+    is_s3_used = any("s3" in item.name for item in request.session.items)
+    remotes = ["directory", *(["s3"] if is_s3_used else [])]
     folder, server = clone_that_ran(tmp_path_factory), tmp_path_factory.mktemp("server")
     with s3_server() as address, pytest.MonkeyPatch.context() as patch:
         enter(folder, patch)
@@ -71,11 +73,11 @@ def original(tmp_path_factory):
         git(folder, "tag", "-a", "storyteller@v1.0.0", "-m", "the first")
         git(folder, "clone", "-q", "--bare", ".", str(server))
         committed = results()
-        for remote in REMOTES:
+        for remote in remotes:
             dvc("push", "--run-cache", "-r", remote)
         dvc("exp", "run", "-n", "earlier", "-S", f"data.max_documents={EARLIER['data']['max_documents']}")
         earlier = results()
-        for remote in REMOTES:
+        for remote in remotes:
             dvc("push", "--run-cache", "-r", remote)
             dvc("exp", "push", str(server), "earlier", "-r", remote)
         git(folder, "checkout", "-q", ".")
