@@ -167,7 +167,7 @@ SIZES = [
     Case("a model that does not fit", "train", params(model={"n_layer": 1000, "n_embd": 100_000})),
     Case("a forward pass that does not fit", "train", params(train={"batch_size": 10**9})),
     Case("a step that does not fit", "train", params(train={"grad_accum_steps": 10**9})),
-    Case("memory that runs out", "train", params(train={"batch_size": 4000}), within=little_memory),
+    Case("memory that runs out", "train", params(train={"batch_size": 20_000}), within=little_memory),
 ]
 VARIABLES = [
     Case("unknown device", "train", nothing, {"SLM_DEVICE": "tpu"}, alone=True),
