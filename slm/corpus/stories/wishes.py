@@ -16,7 +16,7 @@ Wishes = dict[str, str]  # kind → value: {"hero": "frog", "plot": "lost"}
 ROLES = {"name": "h", "thing": "t", "place": "p", "food": "d", "friend": "f", "clothes": "c"}
 ROLES |= {"weather": "weather", "hobby": "hobby"}
 WORDS = ("trait", "good")  # roles of which a word may be asked for
-WEIGHTS = {"plot": 3}  # of the kind that takes longest to learn; of others 1
+WEIGHTS = {"plot": 3, "word": 2}  # of the kinds that take longest to learn; of others 1
 HELD_OUT = 0.04  # of all pairs of wishes
 
 PHRASES = {  # of what the first sentence of a request has no place for
