@@ -1,8 +1,11 @@
-"""Write with a trained model, in the terminal.
+"""Write with a trained model, in the terminal: a story, or one after the other.
 
-python -m slm.generate "Once upon a time"
-echo "Once upon a time" | python -m slm.generate --temperature 0.5
-python -m slm.generate              # a prompt a line, and a story for each
+    python -m slm.generate "Once upon a time"
+    echo "Once upon a time" | python -m slm.generate --temperature 0.5
+    python -m slm.generate                                # a prompt a line, and a story for each
+    python -m slm.generate --chat --model models/wishes   # with a tuned model: requests, and answers
+
+The first prints the prompt, too, and a seed that writes the same again.
 """
 
 import argparse
@@ -14,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slm.corpus.conversations import Turn
+from slm.corpus.turns import Turn
 from slm.params import UserError, run_command
 from slm.text import chat
 from slm.text.params import DEFAULTS, DrawParams, check_text, draw_params

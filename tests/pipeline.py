@@ -4,10 +4,13 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from dvc.cli import main as dvc
 from dvc.repo import Repo
 from filelock import FileLock
+from ruamel.yaml import YAML
 
 from tests.project import clone, commit, git, start_git
 
@@ -49,3 +52,14 @@ def clone_that_ran(factory: pytest.TempPathFactory) -> Path:
             repo.checkout()
         assert reproduced() == []
     return folder
+
+
+def start_pipeline(folder: Path, pipeline: dict[str, Any], params: dict[str, Any]) -> None:
+    """Make the current folder a repository of git and DVC, whose pipeline runs once and is committed."""
+    for name, values in (("dvc.yaml", pipeline), ("params.yaml", params)):
+        with (folder / name).open("w", encoding="utf-8") as file:
+            YAML().dump(values, file)
+    start_git(folder)
+    assert dvc(["init", "-q"]) == 0
+    assert dvc(["repro", "-q"]) == 0
+    commit(folder)

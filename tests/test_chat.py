@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slm.corpus.conversations import Turn
+from slm.corpus.turns import Turn
 from slm.text.chat import pieces, prompt
 from slm.tokens.tokenizer import encode, train_bpe
 

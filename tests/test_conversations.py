@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from slm.corpus.conversations import Turn, read_conversations
+from slm.corpus.conversations import read_conversations
+from slm.corpus.turns import Turn
 from slm.params import UserError
 
 INSTRUCT = """Summary: A boy and his dog go out.

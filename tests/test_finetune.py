@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from slm.corpus.conversations import Turn
 from slm.corpus.stories.requests import TASKS
 from slm.corpus.stories.wishes import KINDS
+from slm.corpus.turns import Turn
 from slm.evaluation.asking import answer_each, answer_loss, sampling, talk_over
 from slm.model.gpt import IGNORED, new_gpt
 from slm.params import UserError

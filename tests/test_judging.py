@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 from dvc.cli import main as dvc
-from ruamel.yaml import YAML
 
 from slm.judging import Tally, Verdicts, count, in_words, make_sheet, read_verdicts
 from slm.params import UserError
-from tests.pipeline import enter
-from tests.project import ROOT, commit, start_git
+from tests.pipeline import enter, start_pipeline
+from tests.project import ROOT
 from tests.tiny import SAMPLE
 
 N_STORIES = 12  # of each temperature
@@ -54,15 +53,9 @@ def repository_once(tmp_path_factory):
     """A repository whose stories are of Sue; those of the experiment `bobs` are of Bob."""
     folder = tmp_path_factory.mktemp("repository")
     (folder / "write.py").write_text(WRITE, encoding="utf-8")
-    for name, values in (("dvc.yaml", PIPELINE), ("params.yaml", PARAMS)):
-        with (folder / name).open("w") as file:
-            YAML().dump(values, file)
-    start_git(folder)
     with pytest.MonkeyPatch.context() as patch:
         enter(folder, patch)
-        assert dvc(["init", "-q"]) == 0
-        assert dvc(["repro", "-q"]) == 0
-        commit(folder)
+        start_pipeline(folder, PIPELINE, PARAMS)
         assert dvc(["exp", "run", "-q", "-n", "bobs", "-S", "model.hero=Bob"]) == 0
     return folder
 

@@ -15,15 +15,14 @@ from dvc.cli import main as dvc
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
-from ruamel.yaml import YAML
 
 from slm.figures.style import BLUE, GRAY, GREEN, ORANGE
 from slm.model.gpt import n_params, new_gpt
 from slm.model.params import ModelParams
 from slm.params import read_yaml
 from slm.sweep import SWEEPS, Run, draw, fit_power_law
-from tests.pipeline import enter
-from tests.project import ROOT, change_params, commit, git, start_git
+from tests.pipeline import enter, start_pipeline
+from tests.project import ROOT, change_params, git
 
 ENTROPY = 0.2
 # Loss and consistency are a power law and a saturating share of the parameters and the context.
@@ -79,15 +78,9 @@ def repository_once(tmp_path_factory):
     (folder / "data/corpus").mkdir(parents=True)
     summary = {"validation": {"entropy": {"bits_per_byte": ENTROPY, "standard_error": 0.001}}}
     (folder / "data/corpus/summary.json").write_text(json.dumps(summary))
-    for name, values in (("dvc.yaml", PIPELINE), ("params.yaml", PARAMS)):
-        with (folder / name).open("w") as file:
-            YAML().dump(values, file)
-    start_git(folder)
     with pytest.MonkeyPatch.context() as patch:
         enter(folder, patch)
-        assert dvc(["init", "-q"]) == 0
-        assert dvc(["repro", "-q"]) == 0
-        commit(folder)
+        start_pipeline(folder, PIPELINE, PARAMS)
         for name, changes in EXPERIMENTS.items():
             settings = [part for change in changes for part in ("-S", change)]
             assert dvc(["exp", "run", "-q", "-n", name, *settings]) == 0

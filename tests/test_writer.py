@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slm import load
-from slm.corpus.conversations import Turn
+from slm.corpus.turns import Turn
 from slm.generate import Talk
 from slm.model.checkpoint import save_model
 from slm.model.gpt import new_gpt

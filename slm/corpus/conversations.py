@@ -1,27 +1,15 @@
-"""Conversations to learn from: requests with the answers that are wanted."""
+"""Files of conversations to learn from: requests with the answers that are wanted."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from types import MappingProxyType
-from typing import NamedTuple
 
 from slm.corpus.textfiles import read_objects, read_texts
+from slm.corpus.turns import Conversation, Turn
 from slm.params import UserError
 
 ALLOWED = ".jsonl of objects with a `prompt` and an `answer`, or .txt in the layout of TinyStories-Instruct"
 STORY = re.compile(r"^Story:[ \t]*\n", re.MULTILINE)
-
-
-class Turn(NamedTuple):
-    """A request, and how it should be answered."""
-
-    request: str
-    answer: str
-    wishes: Mapping[str, str] = MappingProxyType({})  # what can be checked of an answer: kind → value
-
-
-Conversation = list[Turn]
 
 
 def read_conversations(path: Path) -> Iterator[Conversation]:

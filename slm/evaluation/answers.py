@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from slm.corpus.conversations import Conversation
+from slm.corpus.turns import Conversation
 from slm.evaluation.asking import Answered
 from slm.evaluation.wishes import granted
 from slm.text.samples import escape

@@ -10,7 +10,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from slm.corpus.conversations import Conversation, Turn
+from slm.corpus.turns import Conversation, Turn
 from slm.model.gpt import GPT, IGNORED, cross_entropy
 from slm.progress import Progress
 from slm.text.chat import prompt

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from slm.files import read_json, replacing, write_json
-from slm.model.gpt import GPT, new_gpt
+from slm.model.gpt import GPT, gpt_shapes
 from slm.model.params import ModelParams
 from slm.params import Section, UserError
 
@@ -49,8 +49,7 @@ def load_model(folder: Path, device: torch.device | str = "cpu", vocab_size: int
             f"{folder / CONFIG}: config.vocab_size: {config.vocab_size} found, the tokens are of {vocab_size}"
         )
     weights = read_weights(folder / WEIGHTS)
-    with torch.device("meta"):  # shapes only: the weights come from the file
-        model = new_gpt(config.model, config.vocab_size)
+    model = gpt_shapes(config.model, config.vocab_size)
     check_weights(weights, model.state_dict(), folder / WEIGHTS)
     model.load_state_dict(weights, assign=True)
     return model.to(device).eval()

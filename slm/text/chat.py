@@ -12,7 +12,7 @@ who asks gives the text up to the end of a request (`prompt`), and lets the mode
 
 from collections.abc import Iterable, Iterator
 
-from slm.corpus.conversations import Turn
+from slm.corpus.turns import Turn
 
 QUOTE = "> "
 

@@ -4,7 +4,7 @@ import psutil
 import torch
 
 from slm.device import setup_torch
-from slm.model.gpt import n_params, new_gpt
+from slm.model.gpt import gpt_shapes, n_params
 from slm.model.params import ModelParams
 from slm.params import PARAMS_FILE, UserError
 from slm.training.params import TrainParams
@@ -19,8 +19,7 @@ def check_memory(model_params: ModelParams, params: TrainParams, vocab_size: int
     Counted are weights, optimizer, the logits of one forward pass with their gradient, and the token ids of
     one step. Activations come on top: a training that passes may still be too large.
     """
-    with torch.device("meta"):  # shapes only
-        model = new_gpt(model_params, vocab_size)
+    model = gpt_shapes(model_params, vocab_size)
     tokens = params.batch_size * model_params.block_size
     parts = {
         "model.n_layer or model.n_embd": BYTES_A_PARAMETER * n_params(model),

@@ -17,9 +17,10 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from slm.corpus.conversations import Conversation, read_conversations
+from slm.corpus.conversations import read_conversations
 from slm.corpus.splits import is_validation
 from slm.corpus.stories.requests import conversations
+from slm.corpus.turns import Conversation
 from slm.model.gpt import IGNORED
 from slm.params import UserError
 from slm.text.chat import pieces

@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from slm.files import read_json
 from slm.model.checkpoint import CONFIG, WEIGHTS, check_weights, read_weights
-from slm.model.gpt import new_gpt
+from slm.model.gpt import gpt_shapes
 from slm.model.huggingface import (
     ACTIVATIONS,
     ARCHITECTURES,
@@ -42,8 +41,7 @@ def read_pretrained(
     config = read_json(folder / CONFIG)
     _check_config(config, params, folder / CONFIG)
     _check_vocabulary(config, vocab_size, folder, tokenizer)
-    with torch.device("meta"):  # names and shapes only
-        model = new_gpt(params, vocab_size)
+    model = gpt_shapes(params, vocab_size)
     weights = _tidied(read_weights(folder / WEIGHTS), params)
     check_weights(weights, to_weights(model), folder / WEIGHTS)
     return from_weights(weights, model, folder / WEIGHTS)

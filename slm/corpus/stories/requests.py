@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator, Mapping
 from random import Random
 from typing import NamedTuple
 
-from slm.corpus.conversations import Conversation, Turn
 from slm.corpus.stories.generator import tell
 from slm.corpus.stories.gists import QUESTIONS, Roles, questions, summary
 from slm.corpus.stories.teller import Teller
 from slm.corpus.stories.wishes import Wishes, is_held_out, request, wishes_of
+from slm.corpus.turns import Conversation, Turn
 
 SUM_UP = "Sum it up in one sentence."
 ABOUT_ANY = (SUM_UP, QUESTIONS["weather"][0])  # that can be asked whatever was told
