@@ -142,10 +142,11 @@ def declaration(name: str, values: dict[str, Any]) -> tuple[dict[str, Any], dict
     declared = read_yaml(DVC_FILE)["stages"][stage]
     if not key:
         return declared, values
-    items = look_up(values, declared["foreach"]) or {}
-    if key not in items:
+    items = look_up(values, declared["foreach"])
+    names = [name for name in items if isinstance(name, str)] if isinstance(items, dict) else []
+    if key not in names:
         where = f"{PARAMS_FILE}: {declared['foreach'].strip('${}')}"
-        raise UserError(f"{where}: {key!r} is not there; allowed: {', '.join(items) or 'none'}")
+        raise UserError(f"{where}: {key!r} is not there; allowed: {', '.join(names) or 'none'}")
     return declared["do"], values | {"key": key, "item": items[key]}
 
 
