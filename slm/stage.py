@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import file_digest
@@ -42,7 +42,8 @@ class Stage:
         declared, names = declaration(name, values)
         self.name = name
         self.item = name.partition("@")[2]  # of `foreach`: wikitext2 of score@wikitext2; else empty
-        self.params = {section: values.get(section, {}) for section in declared.get("params", [])}
+        self._declared = [resolve(param, names) for param in declared.get("params", [])]
+        self.params = pick(values, self._declared)
         self.deps = [resolve(dep, names) for dep in declared["deps"]]
         self.files = {str(path): _look_at(path) for path in self._paths()}
         self.versions = installed_versions(Path(dep) for dep in self.deps if dep.startswith("requirements/"))
@@ -71,11 +72,11 @@ class Stage:
 
     def changes(self) -> list[str]:
         """The files and params that are not what they were at the start."""
-        values = read_yaml(PARAMS_FILE)
+        params = pick(read_yaml(PARAMS_FILE), self._declared)
         changed = [
             f"{PARAMS_FILE} ({key})"
             for section, before in self.params.items()
-            for key in _differences(before, values.get(section, {}), section)
+            for key in _differences(before, params[section], section)
         ]
         now = {str(path) for path in self._paths()}
         for name in sorted(now | self.files.keys()):
@@ -150,6 +151,15 @@ def declaration(name: str, values: dict[str, Any]) -> tuple[dict[str, Any], dict
     return declared["do"], values | {"key": key, "item": items[key]}
 
 
+def pick(values: dict[str, Any], params: Iterable[str]) -> dict[str, Any]:
+    """The sections of params.yaml that are declared; of finetune.NAME nothing but that key of the section."""
+    picked = {}
+    for param in params:
+        section, _, key = param.partition(".")
+        picked[section] = {key: look_up(values, param)} if key else values.get(section, {})
+    return picked
+
+
 def resolve(text: str, values: dict[str, Any]) -> str:
     """Fill in the ${…} of a text of dvc.yaml with values of params.yaml."""
 
@@ -161,7 +171,7 @@ def resolve(text: str, values: dict[str, Any]) -> str:
 
 
 def look_up(values: dict[str, Any], reference: str) -> Any:
-    """The value that a ${…} stands for; None if there is none."""
+    """The value of a key with dots, or of a ${…}; None if there is none."""
     found: Any = values
     for key in reference.removeprefix("${").removesuffix("}").split("."):
         found = found.get(key) if isinstance(found, dict) else None

@@ -16,6 +16,7 @@ from slm.versions import installed_versions, pins
 from tests.killing import STAGE, environment_of, last_step, run
 from tests.killing import project as ready_to_train
 from tests.project import change_params, clone, git
+from tests.tiny import FINETUNE
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +76,22 @@ def test_a_param_that_changes_while_a_stage_runs_is_named_with_its_key(project):
     changes = stage.changes()
     assert changes[:2] == ["params.yaml (data.files.train)", "params.yaml (data.files.validation)"]
     assert "params.yaml (data.max_documents)" in changes
+
+
+def test_a_stage_of_one_model_knows_nothing_of_the_others(project):
+    change_params(project, {"finetune": {"a": FINETUNE, "b": FINETUNE}})
+    stage = Stage("finetune@a")
+    assert stage.params["finetune"] == {"a": FINETUNE}
+    change_params(project, {"finetune": {"a": FINETUNE, "b": {**FINETUNE, "seed": 2}}})
+    stage.check_unchanged()
+    change_params(project, {"finetune": {"a": {**FINETUNE, "seed": 2}}})
+    assert stage.changes() == ["params.yaml (finetune.a.seed)"]
+
+
+def test_a_number_is_no_name(project):
+    change_params(project, {"finetune": {1: FINETUNE}})
+    with pytest.raises(UserError, match=r"^params\.yaml: finetune: '1' is not there; allowed: none$"):
+        Stage("finetune@1")
 
 
 def test_a_stage_that_was_edited_under_fails_and_dvc_records_nothing(tmp_path):
