@@ -128,20 +128,19 @@ def converse(respond: Respond, options: dict[str, Any]) -> None:
     while True:
         try:
             line = input("> ")
-        except EOFError:
-            print()
-            break
-        try:
             if line.startswith("/"):
                 options = _changed(options, line)
             else:
                 params = draw_params(**options)
                 respond(_checked(line), params)
                 print(f"(seed {params.seed})\n")
+        except EOFError:
+            print()
+            break
         except UserError as error:
             print(error)
         except KeyboardInterrupt:
-            print("(stopped)\n")
+            print("(stopped; Ctrl-D ends it)\n")
     with suppress(ImportError, OSError):
         HISTORY.parent.mkdir(exist_ok=True)
         readline.write_history_file(HISTORY)

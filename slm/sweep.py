@@ -5,7 +5,7 @@ sweep, and prints them as a table. docs/experiments.md has the commands that run
 """
 
 import argparse
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,29 +16,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
-from slm.evaluation.baselines import read_entropy
+from slm.corpus.summary import read_summary
 from slm.evaluation.shares import wilson
 from slm.figures.style import BLUE, GRAY, GREEN, ORANGE, PERCENT, WIDTH, write_picture
+from slm.markdown import table
 from slm.params import PARAMS_FILE, UserError, read_yaml, run_command
 
 CORPUS_SUMMARY = Path("data/corpus/summary.json")
 ENOUGH_TO_FIT = 3  # any two points lie on a line
-
-
-class Sweep(NamedTuple):
-    """The keys of params.yaml in which its experiments may differ, and what they are drawn over."""
-
-    keys: tuple[str, ...]
-    x: str  # a field of Run
-    label: str
-
-
-SWEEPS = {
-    "sizes": Sweep(
-        ("model.n_layer", "model.n_embd", "model.n_head", "model.n_kv_head"), "parameters", "Parameters"
-    ),
-    "blocks": Sweep(("model.block_size", "train.batch_size"), "block_size", "Context (tokens)"),
-}
 
 
 class Run(NamedTuple):
@@ -52,6 +37,15 @@ class Run(NamedTuple):
     bits_per_byte: float
     consistent: float | None  # the share of its stories; None where nothing can tell
     stories: int | None
+
+
+class Sweep(NamedTuple):
+    """The keys of params.yaml in which its experiments may differ, and what they are drawn over."""
+
+    keys: tuple[str, ...]
+    x: str  # a field of Run
+    label: str
+    draw_loss: Callable[[Axes, list[float], list[Run], float | None], None]
 
 
 def select(rows: list[dict[str, Any]], keys: Collection[str], sections: Collection[str]) -> list[Run]:
@@ -102,17 +96,14 @@ def draw(sweep: Sweep, runs: list[Run], entropy: float | None, path: Path) -> No
     figure = Figure(figsize=(WIDTH, 2 + 2.5 * n_panels))
     panels = figure.subplots(n_panels, sharex=True, squeeze=False)
     top, bottom = panels[0, 0], panels[-1, 0]
-    if sweep is SWEEPS["sizes"]:
-        _draw_sizes(top, xs, runs, entropy)
-    else:
-        _draw_blocks(top, xs, runs, entropy)
+    sweep.draw_loss(top, xs, runs, entropy)
     if n_panels == 2:
         _draw_consistency(bottom, sweep, runs)
     bottom.set_xlabel(sweep.label)
     write_picture(figure, path)
 
 
-def _draw_sizes(axes: Axes, xs: list[float], runs: list[Run], entropy: float | None) -> None:
+def draw_sizes(axes: Axes, xs: list[float], runs: list[Run], entropy: float | None) -> None:
     """Loss as a power law of the number of parameters N, straight where both scales are logarithmic.
 
     L = H + c·N^−α (Hoffmann et al. 2022, eq. 2, with the data held fixed), where the entropy H of the text is
@@ -139,7 +130,8 @@ def _draw_sizes(axes: Axes, xs: list[float], runs: list[Run], entropy: float | N
         axis.set_minor_locator(NullLocator())
 
 
-def _draw_blocks(axes: Axes, xs: list[float], runs: list[Run], entropy: float | None) -> None:
+def draw_blocks(axes: Axes, xs: list[float], runs: list[Run], entropy: float | None) -> None:
+    """Loss over context, with the entropy as its floor."""
     ys = [run.bits_per_byte for run in runs]
     axes.plot(xs, ys, "o-", color=BLUE, linewidth=1)
     for x, y in zip(xs, ys, strict=True):
@@ -168,16 +160,28 @@ def _label(axes: Axes, x: float, y: float, text: str, color: str = BLUE) -> None
     axes.annotate(text, (x, y), xytext=(5, 5), textcoords="offset points", color=color)
 
 
+SWEEPS = {
+    "sizes": Sweep(
+        ("model.n_layer", "model.n_embd", "model.n_head", "model.n_kv_head"),
+        "parameters",
+        "Parameters",
+        draw_sizes,
+    ),
+    "blocks": Sweep(("model.block_size", "train.batch_size"), "block_size", "Context (tokens)", draw_blocks),
+}
+
+
 def markdown(runs: list[Run]) -> str:
     """The runs as a table."""
     head = ["experiment", "layers × width", "block", "parameters", "bits a byte", "consistent"]
-    lines = [head, ["---", "---", *["---:"] * 4]]
+    rows = []
     for run in runs:
         size = f"{run.n_layer} × {run.n_embd}"
         consistent = "" if run.consistent is None else f"{run.consistent:.0%} of {run.stories}"
-        numbers = [str(run.block_size), f"{run.parameters:,}", f"{run.bits_per_byte:.4f}", consistent]
-        lines.append([run.name, size, *numbers])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        rows.append(
+            (run.name, size, run.block_size, f"{run.parameters:,}", f"{run.bits_per_byte:.4f}", consistent)
+        )
+    return table(head, rows, align="llrrrr")
 
 
 def main() -> None:
@@ -194,7 +198,7 @@ def main() -> None:
     runs.sort(key=lambda run: (getattr(run, sweep.x), run.name))
     if len(runs) < 2:
         raise UserError(f"fewer than two experiments of this commit differ in {', '.join(sweep.keys)} alone")
-    found = read_entropy(CORPUS_SUMMARY)
+    found = read_summary(CORPUS_SUMMARY).validation.entropy
     draw(sweep, runs, found.bits_per_byte if found else None, args.path)
     print(markdown(runs))
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from slm.corpus.documents import read_documents
 from slm.device import setup_torch
 from slm.evaluation.perplexity import summary
+from slm.markdown import quote, table
 from slm.model.checkpoint import WEIGHTS, load_model
 from slm.model.gpt import GPT, cross_entropy, new_gpt
 from slm.params import UserError, run_command
@@ -101,7 +102,7 @@ def the_text(walk: Walk) -> str:
     return f"""A text of the validation split, on which the model is not trained.
 {_link(read_documents)} reads it from `data/corpus/validation.parquet`.
 
-{_quote(shown)}"""
+{quote(shown)}"""
 
 
 def the_tokens(walk: Walk) -> str:
@@ -114,7 +115,7 @@ def the_tokens(walk: Walk) -> str:
 `decode(encode(text)) == text` is `{decode(walk.tokenizer, ids) == walk.text}`. The first of them, with `·`
 for a space and `↵` for a new line:
 
-{_table(["piece", "id", "bytes"], rows)}
+{table(["piece", "id", "bytes"], rows)}
 
 {_link(open_bin)} maps `data/tokens/validation.bin` into memory: ids of {width} bytes ({walk.ids.dtype.name}),
 the low byte first, so that {ids[0]} = 0x{ids[0]:0{2 * width}x} is {first[0]}. This text is there
@@ -133,7 +134,7 @@ def the_batch(walk: Walk) -> str:
 {tuple(walk.inputs.shape)}. The target of each position is the token that follows, so the targets are the
 inputs moved by one:
 
-{_table(["position", "input", "target"], rows[:6] + rows[6:][-1:])}
+{table(["position", "input", "target"], rows[:6] + rows[6:][-1:])}
 
 In training, {_link(training_batch)} cuts windows out of all the texts laid end to end, wherever they fall.
 Its batch for step 0 has shape {tuple(inputs.shape)} and begins {_piece(walk, inputs[0, :N_ROWS])}."""
@@ -151,7 +152,7 @@ def the_logits(walk: Walk) -> str:
 score, its logit: shape {tuple(walk.logits.shape)}. A softmax turns them into probabilities of the next
 token. The model is least sure at position {at}, after {_context(walk, at)}:
 
-{_table(["next token", "logit", "probability"], rows)}
+{table(["next token", "logit", "probability"], rows)}
 
 It finds {int((probs > probs[right]).sum()):,} tokens likelier than the one that does come."""
 
@@ -170,7 +171,7 @@ def the_loss(walk: Walk) -> str:
     return f"""{_link(cross_entropy)} asks only what probability p the right token got: the loss is −ln p.
 The hardest tenth of the tokens makes up {share:.0%} of the sum. Some of the text's tokens, easy and hard:
 
-{_table(["after", "right token", "p", "−ln p"], rows)}
+{table(["after", "right token", "p", "−ln p"], rows)}
 
 {_link(summary)} adds them up, over {n_tokens:,} tokens that stand for {n_bytes:,} bytes:
 
@@ -203,7 +204,7 @@ alone, at the first {_link(learning_rate)} of the schedule: the loss {"falls" if
 by {abs(before - after):.4f}. Of {_link(build_optimizers)}, the head is AdamW's, which divides a gradient by
 its usual size: in a first step only its sign is left, and each weight moves by about the learning rate.{muon}
 
-{_table(["", "value"], rows)}"""
+{table(["", "value"], rows)}"""
 
 
 def the_sample(walk: Walk) -> str:
@@ -215,7 +216,7 @@ def the_sample(walk: Walk) -> str:
     def written(temperature: float) -> str:
         changes = {"temperature": temperature, "num_samples": 1, "max_new_tokens": n_new}
         new = generate(walk.model, [prompt], params.model_copy(update=changes), end_of_text)[0][0]
-        return _quote(decode(walk.tokenizer, [*prompt, *new]) + " […]" * (len(new) == n_new))
+        return quote(decode(walk.tokenizer, [*prompt, *new]) + " […]" * (len(new) == n_new))
 
     plain = {"top_k": None, "top_p": None, "min_p": None, "repetition_penalty": 1.0}
     steps = [params.model_copy(update=plain | {"temperature": 1.0}), params.model_copy(update=plain), params]
@@ -238,7 +239,7 @@ Drawing at temperature {params.temperature:g}, with seed {params.seed}:
 
 Before each draw, {_link(next_token_probs)} reshapes the probabilities. Those of the first new token:
 
-{_table(["next token", *settings], rows)}"""
+{table(["next token", *settings], rows)}"""
 
 
 SECTIONS = {
@@ -274,20 +275,6 @@ def _piece(walk: Walk, ids: Any) -> str:
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     pad = " " * (text.startswith("`") or text.endswith("`"))
     return f"{fence}{pad}{text}{pad}{fence}"
-
-
-def _quote(text: str) -> str:
-    """A quotation, each line a paragraph, in which no sign is taken for Markdown."""
-    escaped = re.sub(r"([\\`*_{}\[\]<>#|~&$])", r"\\\1", text)
-    lines = [re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", line.strip()) for line in escaped.splitlines()]
-    return "\n>\n".join(f"> {line}" for line in lines if line)
-
-
-def _table(header: list[str], rows: list[Any]) -> str:
-    """A table whose columns but the first are aligned to the right."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    cells = [[str(cell).replace("|", r"\|") for cell in line] for line in lines]
-    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Stage 10, ask@NAME: ask a tuned model what it was not trained on: python -m stages.ask NAME.
+"""Stage 11, ask@NAME: ask a tuned model what it was not trained on: python -m stages.ask NAME.
 
 The model that it was tuned from is asked the same. What can be checked of the answers is measured.
 """

@@ -16,9 +16,10 @@ PAIRS_SEED = 1
 def main(stage: Stage) -> None:
     params = stage.load(EvaluateParams)
     from slm.corpus.documents import read_documents
+    from slm.corpus.summary import read_summary
     from slm.device import setup_torch
     from slm.evaluation import breakdown
-    from slm.evaluation.baselines import baselines, gap_closed, read_entropy
+    from slm.evaluation.baselines import baselines, gap_closed
     from slm.evaluation.pairs import score_pairs
     from slm.evaluation.perplexity import summary, token_losses
     from slm.model.checkpoint import load_model
@@ -28,7 +29,7 @@ def main(stage: Stage) -> None:
     meta = read_meta(tokens)
     train, validation = open_bin(tokens, "train"), open_bin(tokens, "validation")
     n_bytes = breakdown.document_bytes(corpus / "validation.parquet", meta.validation)
-    entropy = read_entropy(corpus / "summary.json")
+    entropy = read_summary(corpus / "summary.json").validation.entropy
     model = load_model(Path("models"), setup_torch(), meta.vocab_size)
 
     losses = token_losses(model, validation, meta.end_of_text, params.stride, params.batch_size)

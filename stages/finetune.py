@@ -1,4 +1,4 @@
-"""Stage 9, finetune@NAME: let the model learn from requests with answers: python -m stages.finetune NAME.
+"""Stage 10, finetune@NAME: let the model learn from requests with answers: python -m stages.finetune NAME.
 
 Each key of `finetune` is a stage of its own.
 """
@@ -26,20 +26,19 @@ def main(stage: Stage) -> None:
     tokenizer = load(Path("models/tokenizer.json"))
     model = load_model(Path("models"), vocab_size=tokenizer.get_vocab_size())
     check_memory(model.params, params, model.vocab_size)
+    out = Path("models") / stage.item
     result = train(
         model.params,
         params,
         read_pairs(item, params, tokenizer, model.params.block_size),
         model.vocab_size,
-        out=Path("models") / stage.item,
+        out=out,
         resume=Resume(project_folder() / ".slm/states", stage.inputs()),
         weights=model.state_dict(),
     )
     stage.measured.update(result.measured)
-    tokenizer_file = Path("models/tokenizer.json").read_text(encoding="utf-8")
-    write_text(
-        Path("models") / stage.item / "tokenizer.json", tokenizer_file
-    )  # all it takes to use the model
+    # The folder is all it takes to use the model.
+    write_text(out / "tokenizer.json", Path("models/tokenizer.json").read_text(encoding="utf-8"))
     reports = Path("reports/finetune") / stage.item
     write_curve(reports / "train.csv", result.train_curve)
     write_curve(reports / "val.csv", result.validation_curve)

@@ -1,4 +1,4 @@
-"""Stage 7, plot: pictures of how the model learned, how good it is and what it writes like."""
+"""Stage 8, plot: pictures of how the model learned, how good it is and what it writes like."""
 
 from pathlib import Path
 

@@ -12,9 +12,10 @@ COLUMNS = ("ended", "distinct_2", "copies", "consistent")
 
 def main(stage: Stage) -> None:
     params, sample = stage.load(QualityParams), stage.load(SampleParams)
+    from slm.corpus.summary import read_summary
     from slm.device import setup_torch
     from slm.evaluation.consistency import complaints
-    from slm.evaluation.quality import is_of_grammar, judge, summary, unknown_words, write_stories
+    from slm.evaluation.quality import judge, summary, unknown_words, write_stories
     from slm.model.checkpoint import load_model
     from slm.progress import Progress
     from slm.text.generate import generate
@@ -30,7 +31,7 @@ def main(stage: Stage) -> None:
             how = params.sampling(sample, temperature)
             [written[temperature]] = generate(model, [[]], how, end_of_text, progress)
 
-    check = complaints if is_of_grammar(Path("data/corpus/summary.json")) else None
+    check = complaints if read_summary(Path("data/corpus/summary.json")).is_of_grammar else None
     stories = judge(written, params.max_new_tokens, tokenizer, open_bin(Path("data/tokens"), "train"), check)
     unknown = unknown_words(stories, Path("data/corpus/train.parquet"))
     rows = {t: summary([story for story in stories if story.temperature == t], unknown) for t in written}

@@ -1,4 +1,4 @@
-"""Stage 8, report: all of it on one page, and in short for a pull request."""
+"""Stage 9, report: all of it on one page, and in short for a pull request."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Stage 5, sample: let the model write, ready to be read; and look into it while it reads what it wrote."""
+"""Stage 6, sample: let the model write, ready to be read; and look into it while it reads what it wrote."""
 
 import json
 from pathlib import Path

@@ -22,7 +22,7 @@ def main(stage: Stage) -> None:
     model = load_model(Path("models"), setup_torch(), tokenizer.get_vocab_size())
     result = score(model, tokenizer, stage.item, params)
     # Under its name, so that its columns in DVC's tables are not those of the validation split.
-    named = {stage.item: result, "made_with": stage.made_with()}
+    named = {stage.item: result | {"made_with": stage.made_with()}}
     write_json(Path(f"reports/scores/{stage.item}.json"), named)
 
 

@@ -1,6 +1,5 @@
 """What the model is compared with: sums by hand, and Python's own xz."""
 
-import json
 import lzma
 import math
 
@@ -9,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slm.evaluation.baselines import baselines, gap_closed, read_entropy, unigram_bits, xz_bits
+from slm.evaluation.baselines import baselines, gap_closed, unigram_bits, xz_bits
 from slm.evaluation.ngram import ngram_losses
-from slm.params import UserError
 from slm.tokens.bins import TokensMeta
 
 VOCAB = 11
@@ -72,15 +70,3 @@ def test_the_gap_is_closed_by_a_model_at_the_entropy_and_open_at_the_ngrams():
     assert gap_closed(ngram=0.5, model=0.5, entropy=0.2) == 0
     assert gap_closed(ngram=0.5, model=0.2, entropy=0.2) == 1
     assert gap_closed(ngram=0.5, model=0.275, entropy=0.2) == pytest.approx(0.75)
-
-
-def test_the_entropy_is_known_where_the_corpus_says_it(tmp_path):
-    path = tmp_path / "summary.json"
-    entropy = {"bits_per_document": 9.0, "bits_per_byte": 0.25, "standard_error": 0.01}
-    path.write_text(json.dumps({"validation": {"documents": 3, "bytes": 90, "entropy": entropy}}))
-    assert read_entropy(path).bits_per_byte == 0.25
-    path.write_text(json.dumps({"validation": {"documents": 3, "bytes": 90}}))
-    assert read_entropy(path) is None
-    path.write_text("{}")
-    with pytest.raises(UserError, match=r"summary\.validation: missing"):
-        read_entropy(path)

@@ -6,19 +6,16 @@ import numpy as np
 import pytest
 
 from slm.corpus.documents import Document, write_corpus
-from slm.corpus.sources import open_source
 from slm.evaluation.quality import (
     Story,
-    is_of_grammar,
     judge,
     summary,
     unknown_words,
     write_stories,
 )
 from slm.evaluation.quality_params import QualityParams
-from slm.params import UserError
 from slm.tokens.tokenizer import encode, train_bpe
-from tests.tiny import complaint, data_params, sample_params
+from tests.tiny import complaint, sample_params
 
 QUALITY = {"num_samples": 7, "max_new_tokens": 9, "temperatures": [1.0, 0.3], "seed": 5}
 STORY = Story(0.6, 1, "The cat sat on the mat.", 8, True, 0, None, [])
@@ -112,20 +109,6 @@ def test_a_word_is_found_in_any_of_many_documents(tmp_path):
 def test_words_are_not_read_across_documents(tmp_path):
     train = corpus(tmp_path, "note", "book")
     assert unknown_words([story(text="notebook")], train) == {"notebook"}
-
-
-def test_only_the_grammar_is_known_to_be_consistent(tmp_path):
-    for name, params in (("embedded", data_params()), ("other", None)):
-        documents, origin = open_source(params) if params else ([], {"source": "files"})
-        documents = [*documents, Document("train", "a"), Document("validation", "b")]
-        write_corpus(documents, tmp_path / name, origin)
-        assert is_of_grammar(tmp_path / name / "summary.json") is (name == "embedded")
-
-
-def test_a_summary_that_does_not_say_its_source_is_named(tmp_path):
-    (tmp_path / "summary.json").write_text("{}")
-    with pytest.raises(UserError, match=r"summary.json: summary.source: missing"):
-        is_of_grammar(tmp_path / "summary.json")
 
 
 def test_stories_are_written_one_a_line_whatever_signs_they_hold(tmp_path):

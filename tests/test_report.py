@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from slm.corpus.summary import Corpus
 from slm.params import UserError
 from slm.report.card import NOT_KNOWN, licence, power_of_ten
 from slm.report.found import read_found
@@ -16,7 +17,6 @@ from slm.report.headlines import headlines, millions, verdict
 from slm.report.page import report_page
 from slm.report.short import report_in_short
 from slm.report.tables import tables
-from slm.results.kinds import Corpus
 from stages import plot
 from tests.tiny import DATA, MODEL, SAMPLE, TRAIN
 

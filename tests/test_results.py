@@ -40,13 +40,14 @@ def test_a_wrong_table_is_one_line_that_names_place_and_column(tmp_path, text, s
     assert str(error.value) == f"{tmp_path}/{said}"
 
 
-def test_only_a_table_that_may_be_empty_may_be_missing(tmp_path):
+def test_a_table_may_be_empty_where_that_is_known_but_never_missing(tmp_path):
     path = tmp_path / "pairs.csv"
-    assert read_table(path, PairScore, may_be_empty=True) == []
     with pytest.raises(UserError, match=r"pairs\.csv: no such file; `dvc repro` makes it"):
-        read_table(path, PairScore)
+        read_table(path, PairScore, may_be_empty=True)
     path.write_text("phenomenon,accuracy,pairs\n")
     assert read_table(path, PairScore, may_be_empty=True) == []
+    with pytest.raises(UserError, match=r"pairs\.csv: no rows"):
+        read_table(path, PairScore)
     path.write_text("phenomenon,accuracy,pairs\nnames,1.5,3\n")
     with pytest.raises(UserError, match=r"pairs\.csv:2: accuracy should be less than or equal to 1$"):
         read_table(path, PairScore, may_be_empty=True)

@@ -76,7 +76,8 @@ def repository_once(tmp_path_factory):
     (folder / "train.py").write_text(TRAIN)
     (folder / "reports").mkdir()
     (folder / "data/corpus").mkdir(parents=True)
-    summary = {"validation": {"entropy": {"bits_per_byte": ENTROPY, "standard_error": 0.001}}}
+    split = {"documents": 3, "bytes": 90, "entropy": {"bits_per_byte": ENTROPY, "standard_error": 0.001}}
+    summary = {"source": "embedded: stories", "train": split, "validation": split}
     (folder / "data/corpus/summary.json").write_text(json.dumps(summary))
     with pytest.MonkeyPatch.context() as patch:
         enter(folder, patch)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from slm.corpus.turns import Conversation
 from slm.evaluation.asking import Answered
 from slm.evaluation.wishes import granted
-from slm.text.samples import escape
+from slm.markdown import escape
 
 
 def answers_page(answered: Iterable[Answered], talks: Iterable[Conversation]) -> str:

@@ -15,7 +15,7 @@ from slm.model.gpt import GPT, IGNORED, cross_entropy
 from slm.progress import Progress
 from slm.text.chat import prompt
 from slm.text.generate import generate
-from slm.text.params import SampleParams
+from slm.text.params import DEFAULTS, SampleParams
 from slm.tokens.tokenizer import END_OF_TEXT, decode, encode
 
 
@@ -29,17 +29,8 @@ class Answered(NamedTuple):
 
 def sampling(block_size: int, temperature: float, seed: int) -> SampleParams:
     """How an answer is written: one, of a block at most, drawn from all tokens."""
-    return SampleParams(
-        prompts=[""],
-        num_samples=1,
-        max_new_tokens=block_size,
-        temperature=temperature,
-        top_k=None,
-        top_p=None,
-        min_p=None,
-        repetition_penalty=1.0,
-        seed=seed,
-    )
+    own = {"max_new_tokens": block_size, "temperature": temperature, "seed": seed}
+    return SampleParams(prompts=[""], num_samples=1, **DEFAULTS | own)
 
 
 def answer_each(

@@ -3,49 +3,13 @@
 import lzma
 import math
 from collections.abc import Iterable
-from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from slm.evaluation.breakdown import count_tokens
 from slm.evaluation.ngram import ngram_losses
-from slm.files import read_json
-from slm.params import Section
 from slm.progress import Progress
 from slm.tokens.bins import TokensMeta
-
-
-class Entropy(BaseModel):
-    """The entropy of a split's text, from summary.json of the corpus."""
-
-    model_config = Section.model_config | ConfigDict(extra="ignore")
-
-    bits_per_byte: float
-    standard_error: float
-
-
-class SplitSummary(BaseModel):
-    """What summary.json says of a split; the entropy is known of few texts."""
-
-    model_config = Section.model_config | ConfigDict(extra="ignore")
-
-    entropy: Entropy | None = None
-
-
-class CorpusSummary(Section):
-    """What is needed here of summary.json."""
-
-    section: ClassVar[str] = "summary"
-    model_config = ConfigDict(extra="ignore")
-
-    validation: SplitSummary
-
-
-def read_entropy(path: Path) -> Entropy | None:
-    """The entropy of the validation split, if it is known. Raises UserError if summary.json is broken."""
-    return CorpusSummary.check(read_json(path), path).validation.entropy
 
 
 def baselines(

@@ -5,6 +5,7 @@ Shapes: N tokens in the text, D documents, B windows at a time, L tokens in each
 
 import math
 from pathlib import Path
+from statistics import NormalDist
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from slm.params import UserError
 from slm.progress import Progress
 from slm.tokens.bins import SplitMeta
 
-NORMAL_95 = 1.959964  # standard errors to each side that hold 95 % of a normal distribution
+NORMAL_95 = NormalDist().inv_cdf(0.975)  # standard errors to each side that hold 95 %
 POSITION_TOKENS = 500_000  # predicted at most, to tell positions apart
 CHUNK = 1 << 20  # tokens looked at at a time
 

@@ -4,17 +4,14 @@ import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
-from pydantic import ConfigDict
 from tokenizers import Tokenizer
 
 from slm.corpus.documents import estimate_bytes, read_documents
 from slm.evaluation.copies import is_copy, longest_runs
 from slm.evaluation.diversity import distinct, repetition, self_similarity, share, words
-from slm.files import read_json, write_text
-from slm.params import Section
+from slm.files import write_text
 from slm.progress import Progress
 from slm.tokens.tokenizer import decode
 
@@ -31,20 +28,6 @@ class Story:
     longest_copy: int  # tokens of its longest run that the training text has, too
     consistent: bool | None  # None: not known of this corpus
     complaints: list[str]  # why it is not
-
-
-class CorpusOrigin(Section):
-    """What is needed here of summary.json."""
-
-    section: ClassVar[str] = "summary"
-    model_config = ConfigDict(extra="ignore")
-
-    source: str
-
-
-def is_of_grammar(summary: Path) -> bool:
-    """Whether the corpus is of the project's story grammar, of which it is known what is consistent."""
-    return CorpusOrigin.check(read_json(summary), summary).source.startswith("embedded")
 
 
 def judge(

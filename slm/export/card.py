@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from slm.corpus.summary import Corpus, read_summary
+from slm.markdown import table
 from slm.model.huggingface import model_type
 from slm.report.card import card
 from slm.report.headlines import millions
-from slm.results.kinds import Corpus, Evaluation, Network, Tokens, Training
+from slm.results.kinds import Evaluation, Network, Tokens, Training
 from slm.results.reading import read_result
 
 USE = """```python
@@ -41,7 +43,7 @@ def read_about(model: Path) -> About:
     """Read data/ and reports/ beside the folder `model`. Raises UserError if something is missing."""
     root = model.parent
     return About(
-        corpus=read_result(root / "data/corpus/summary.json", Corpus),
+        corpus=read_summary(root / "data/corpus/summary.json"),
         tokens=read_result(root / "reports/tokens.json", Tokens),
         network=read_result(model / "config.json", Network),
         training=read_result(root / "reports/train.json", Training),
@@ -69,9 +71,9 @@ def model_card(about: About) -> str:
         [
             _front_matter(about.corpus),
             f"# A language model of {millions(about.training.parameters)} parameters",
-            _table(facts),
+            table(["", ""], facts.items(), align="ll"),
             "On the texts that were held out:",
-            _table(numbers),
+            table(["", ""], numbers.items(), align="ll"),
             "## Use",
             USE,
             "## Limits",
@@ -83,10 +85,6 @@ def model_card(about: About) -> str:
 def _front_matter(corpus: Corpus) -> str:
     """What the Hub reads. Under what licence a model of other people's texts goes, its owner has to say."""
     lines = ["library_name: transformers", "pipeline_tag: text-generation"]
-    lines += ["license: mit"] if corpus.source.startswith("embedded") else []
+    lines += ["license: mit"] if corpus.is_of_grammar else []
     lines += [f"datasets: [{corpus.name}]"] if corpus.source == "hub" else []
     return "\n".join(["---", *lines, "---"])
-
-
-def _table(rows: dict[str, str]) -> str:
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])

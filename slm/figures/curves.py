@@ -17,7 +17,7 @@ def draw_loss(
     flops_per_token: int,
 ) -> Figure:
     """Loss over tokens and over operations, with the baselines as levels; `nats_per_bit` converts those."""
-    axes = new_axes(WIDTH, 4.4, "Tokens seen in training", "Loss (nats a token)")
+    axes = new_axes(4.4, "Tokens seen in training", "Loss (nats a token)")
     tokens = [point.tokens for point in train]
     axes.plot(tokens, [p.train_loss for p in train], color=BLUE, linewidth=1, alpha=0.7)
     style = {"color": ORANGE, "marker": "o", "markersize": 3}

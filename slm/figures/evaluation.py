@@ -17,7 +17,7 @@ LONGEST_NAME = 30  # characters
 def draw_bits_per_byte(baselines: list[Baseline], interval: list[float] | None) -> Figure:
     """The model's bits a byte and how sure they are, beside those of what one can compare it with."""
     names = [f"{b.name}\n(best possible)" if b.name == "entropy" else b.name for b in baselines]
-    axes = new_axes(WIDTH, 0.8 + 0.45 * len(names), "Bits a byte of unseen text (less is better)", "")
+    axes = new_axes(0.8 + 0.45 * len(names), "Bits a byte of unseen text (less is better)", "")
     values = [b.bits_per_byte for b in baselines]
     bars = axes.barh(names, values, color=[COLORS.get(b.name, "#b0b0b0") for b in baselines], height=0.62)
     labels = [f"{b.bits_per_byte:.3f}{_within(b, interval)}" for b in baselines]
@@ -30,7 +30,7 @@ def draw_bits_per_byte(baselines: list[Baseline], interval: list[float] | None) 
 
 def draw_by_position(rows: list[PositionLoss]) -> Figure:
     """Loss by how many tokens a token is predicted from; what lies beyond the trained context is hollow."""
-    axes = new_axes(WIDTH, 3.6, "Tokens of context it is predicted from (up to)", "Loss (nats a token)")
+    axes = new_axes(3.6, "Tokens of context it is predicted from (up to)", "Loss (nats a token)")
     trained = [row for row in rows if row.context == "trained"]
     beyond = [row for row in rows if row.context == "beyond"]
     style = {"color": BLUE, "marker": "o", "markersize": 5}
@@ -74,7 +74,7 @@ def draw_by_frequency(rows: list[FrequencyLoss]) -> Figure:
 def draw_pairs(rows: list[PairScore]) -> Figure:
     """Accuracy in minimal pairs by phenomenon, the worst below, and that of a coin."""
     rows = sorted(rows, key=lambda row: (row.accuracy, row.phenomenon))
-    axes = new_axes(WIDTH, 1.0 + 0.32 * len(rows), "How often the right sentence is the likelier one", "")
+    axes = new_axes(1.0 + 0.32 * len(rows), "How often the right sentence is the likelier one", "")
     places = range(len(rows))
     axes.hlines(places, CHANCE, [row.accuracy for row in rows], color=PALE, linewidth=3)
     colors = [BLUE if row.accuracy > CHANCE else ORANGE for row in rows]

@@ -10,13 +10,14 @@ from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import PercentFormatter
 
 from slm.files import replacing, writing
+from slm.results.shown import DPI
 
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"  # of Okabe & Ito (2008)
 INK, GRAY, PALE = "#222222", "#666666", "#e8e8e8"
 HEAT = LinearSegmentedColormap.from_list("heat", ["#ffffff", "#fbd9bf", "#f0a36b", ORANGE])
 DARK = LinearSegmentedColormap.from_list("dark", ["#f3f6f9", "#8fbbd9", BLUE, "#00304d"])
 WIDTH = 6.4  # inches
-DPI = 150
+LABEL_GAP = 0.05  # in heights of the axes
 PERCENT = PercentFormatter(xmax=1, decimals=0)
 
 STYLE = {
@@ -39,23 +40,20 @@ STYLE = {
 matplotlib.rcParams.update(STYLE)
 
 
-def new_axes(width: float, height: float, xlabel: str, ylabel: str) -> Axes:
+def new_axes(height: float, xlabel: str, ylabel: str) -> Axes:
     """Axes in a new figure of so many inches."""
-    axes = Figure(figsize=(width, height)).subplots()
+    axes = Figure(figsize=(WIDTH, height)).subplots()
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     return axes
 
 
-def label_right(axes: Axes, labels: list[tuple[float, str, str]], gap: float = 0.05) -> None:
-    """Names at the right edge, each a height, a text and a colour; they make room for each other.
-
-    `gap` is the least distance of two, in heights of the axes.
-    """
+def label_right(axes: Axes, labels: list[tuple[float, str, str]]) -> None:
+    """Names at the right edge, each a height, a text and a colour; they make room for each other."""
     labels = sorted(labels)
     scale = axes.transData + axes.transAxes.inverted()
     heights = [min(1.0, float(scale.transform((0, height))[1])) for height, _, _ in labels]
-    for at, (_, text, color) in zip(spread(heights, gap), labels, strict=True):
+    for at, (_, text, color) in zip(spread(heights, LABEL_GAP), labels, strict=True):
         place = {"xycoords": "axes fraction", "xytext": (6, 0), "textcoords": "offset points"}
         axes.annotate(text, (1, at), color=color, va="center", **place)
 

@@ -1,8 +1,9 @@
 """The model's card (Mitchell et al. 2019): what it is, what it was made of, under what terms."""
 
+from slm.corpus.summary import Corpus
 from slm.model.params import ModelParams
 from slm.report.headlines import millions
-from slm.results.kinds import Corpus, Network, Tokens, Training
+from slm.results.kinds import Network, Tokens, Training
 
 LICENCES = {"roneneldan/TinyStories": "CDLA-Sharing-1.0"}  # as SPDX spells it
 NOT_KNOWN = "not known here: see the source"
@@ -51,7 +52,7 @@ def source(corpus: Corpus) -> str:
 
 def licence(corpus: Corpus) -> str:
     """Under what terms the documents may be used, as far as it is known."""
-    if corpus.source.startswith("embedded"):
+    if corpus.is_of_grammar:
         return f"{corpus.licence}, the project’s own"
     known = LICENCES.get(corpus.name, corpus.licence)
     return NOT_KNOWN if known in ("", "not stated") else known

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from slm.corpus.summary import Corpus, read_summary
 from slm.files import read_json
 from slm.params import UserError
 from slm.results import kinds
@@ -16,7 +17,7 @@ class Found(NamedTuple):
     """What a report is made of; tables that a corpus does not have are empty."""
 
     params: dict[str, dict[str, Any]]  # by section
-    corpus: kinds.Corpus
+    corpus: Corpus
     tokens: kinds.Tokens
     network: kinds.Network
     training: kinds.Training
@@ -48,6 +49,7 @@ class Found(NamedTuple):
     def made_with(self) -> list[str]:
         """Libraries that any stage computed with, and their versions."""
         results = [self.corpus, self.tokens, self.training, self.evaluation, self.story_quality]
+        results += self.scores.values()
         return sorted({line for result in results for line in result.made_with}, key=str.casefold)
 
 
@@ -56,7 +58,7 @@ def read_found(root: Path, params: dict[str, dict[str, Any]]) -> Found:
     reports, data = root / "reports", root / "data"
     return Found(
         params,
-        corpus=read_result(data / "corpus/summary.json", kinds.Corpus),
+        corpus=read_summary(data / "corpus/summary.json"),
         tokens=read_result(reports / "tokens.json", kinds.Tokens),
         network=read_result(root / "models/config.json", kinds.Network),
         training=read_result(reports / "train.json", kinds.Training),
@@ -77,11 +79,10 @@ def read_found(root: Path, params: dict[str, dict[str, Any]]) -> Found:
 def read_scores(folder: Path, names: Iterable[str]) -> dict[str, kinds.Score]:
     """What each further text's file says under its name; one that is no longer asked for may be there too."""
     found = {}
-    for path in (folder / f"{name}.json" for name in names):
+    for name in names:
+        path = folder / f"{name}.json"
         values = read_json(path)
-        found[path.stem] = kinds.Score.check(
-            values.get(path.stem) if isinstance(values, dict) else values, path
-        )
+        found[name] = kinds.Score.check(values.get(name) if isinstance(values, dict) else values, path)
     return found
 
 

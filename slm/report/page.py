@@ -12,10 +12,10 @@ from slm.report.found import Found
 from slm.report.headlines import headlines, millions, verdict
 from slm.report.tables import params_table, tables
 from slm.results.kinds import Insight
-from slm.results.shown import MOST_SURPRISE, VISIBLE, percent, shown, surprise
+from slm.results.shown import DPI, MOST_SURPRISE, VISIBLE, percent, shown, surprise
 
 STORIES_SHOWN = 3  # of each temperature
-DPI = 150  # of the pictures; a page has 96 pixels an inch, a picture half as many again
+PIXELS_AN_INCH = 100  # of the page; the pictures have more, for screens that do
 
 
 class Picture(NamedTuple):
@@ -64,7 +64,7 @@ def picture(png: bytes) -> Picture:
     """A PNG as part of a page; its header says how many pixels it has."""
     width, height = struct.unpack(">II", png[16:24])
     uri = f"data:image/png;base64,{b64encode(png).decode()}"
-    return Picture(uri, width * 100 // DPI, height * 100 // DPI)
+    return Picture(uri, width * PIXELS_AN_INCH // DPI, height * PIXELS_AN_INCH // DPI)
 
 
 def spans(insight: Insight) -> list[Span]:

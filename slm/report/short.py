@@ -1,7 +1,6 @@
 """The report in short, as Markdown for a pull request."""
 
-import re
-
+from slm.markdown import quote, table
 from slm.report.found import Found
 from slm.report.headlines import headlines, millions, verdict
 from slm.results.kinds import Story
@@ -12,25 +11,21 @@ N_STORIES = 2
 
 def report_in_short(found: Found) -> str:
     """The verdict, the headline numbers, some pictures and two texts at the temperature of the samples."""
-    numbers = [f"| {name} | **{value}** | {meaning} |" for value, name, meaning in headlines(found)]
+    numbers = [(name, f"**{value}**", meaning) for value, name, meaning in headlines(found)]
     pictures = [f"![{name}](figures/{name}.png)" for name in PICTURES if name in found.figures]
     stories = found.by_temperature.get(found.params["sample"]["temperature"], [])
     return "\n\n".join(
         [
             f"# A language model of {millions(found.training.parameters)} parameters",
             verdict(found),
-            "\n".join(["| | | |", "|---|---:|---|", *numbers]),
+            table(["", "", ""], numbers, align="lrl"),
             "\n".join(pictures),
             "## What it writes",
-            "\n\n---\n\n".join(map(quoted, stories[:N_STORIES])),
+            "\n\n---\n\n".join(map(_quoted, stories[:N_STORIES])),
             "All of it: [report.html](report.html), one page that opens offline.\n",
         ]
     )
 
 
-def quoted(story: Story) -> str:
-    """A text as Markdown quotes it, line for line, in which no sign is taken for Markdown."""
-    text = story.text if story.ended else f"{story.text} […]"
-    escaped = re.sub(r"([\\`*_{}\[\]<>#|~&$])", r"\\\1", text)
-    lines = [re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", line.strip()) for line in escaped.splitlines()]
-    return "\n>\n".join(f"> {line}" for line in lines if line)
+def _quoted(story: Story) -> str:
+    return quote(story.text if story.ended else f"{story.text} […]")

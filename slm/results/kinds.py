@@ -142,25 +142,6 @@ class Score(Result):
     last_word_accuracy: Share | None = None
 
 
-class Split(Row):
-    """What summary.json of the corpus says of a split."""
-
-    documents: int
-    bytes: int
-
-
-class Corpus(Result):
-    """summary.json of the corpus"""
-
-    section: ClassVar[str] = "summary"
-
-    source: str
-    licence: str = ""
-    name: str = ""  # of a dataset of the Hub
-    train: Split
-    validation: Split
-
-
 class Network(Result):
     """config.json of the model"""
 

@@ -49,12 +49,10 @@ def read_result(path: Path, kind: type[J]) -> J:
 
 
 def read_table(path: Path, kind: type[R], may_be_empty: bool = False) -> list[R]:
-    """The rows of a CSV file; if it may be empty, it may be missing, too.
+    """The rows of a CSV file, at least one unless it may be empty.
 
     Raises UserError if the file or a column is not there, or a value is not what it should be.
     """
-    if may_be_empty and not path.exists():
-        return []
     with _text(path) as lines:
         reader = csv.DictReader(lines)
         cells = ({name: cell for name, cell in row.items() if cell} for row in reader)

@@ -1,10 +1,11 @@
-"""How tokens and their probabilities are shown, in pictures and pages."""
+"""How tokens, their probabilities and pictures of them are shown."""
 
 from math import log10
 
 VISIBLE = {"\n": "↵", "\t": "→", "\r": "␍"}
 END_OF_TEXT, END_SIGN = "<|endoftext|>", "∎"
 MOST_SURPRISE = 3.0
+DPI = 150  # of the pictures
 
 
 def shown(token: str, keep: str = "") -> str:

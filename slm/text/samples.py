@@ -2,6 +2,7 @@
 
 from tokenizers import Tokenizer
 
+from slm.markdown import escape
 from slm.model.gpt import GPT
 from slm.progress import Progress
 from slm.text.generate import generate
@@ -32,11 +33,6 @@ def _markdown(prompt: str, text: str) -> str:
     """The text as Markdown quotes it, line for line, its prompt in bold."""
     bold = f"**{escape(prompt.rstrip())}**" + prompt[len(prompt.rstrip()) :] if prompt.strip() else prompt
     return "\n".join(f"> {line}  " if line.strip() else ">" for line in (bold + escape(text)).splitlines())
-
-
-def escape(text: str) -> str:
-    """Keep what is a sign in the text from being Markdown."""
-    return "".join("\\" + c if c in "\\`*_{}[]<>#|" else c for c in text)
 
 
 def _one_line(text: str) -> str:

@@ -12,7 +12,7 @@ from slm.model.checkpoint import load_model
 from slm.model.gpt import GPT
 from slm.text.batch import Batch, Text
 from slm.text.generate import new_random
-from slm.text.params import DrawParams, check_text, draw_params
+from slm.text.params import check_text, draw_params
 from slm.tokens import tokenizer as tokens
 
 
@@ -33,7 +33,8 @@ class Writer:
     def stream(self, prompt: str = "", **options: Any) -> Iterator[str]:
         """The same in pieces, each as soon as it is written."""
         params = draw_params(**options)
-        text, spelling = self.begin(prompt, params), self.spelling()
+        text = Text(tuple(self.encode(prompt)), params, new_random(params.seed, 0))
+        spelling = self.spelling()
         batch = Batch(self.model, self.end_of_text)
         batch.join([text])
         while not text.ended:
@@ -42,13 +43,6 @@ class Writer:
                     yield piece
         if rest := spelling.rest():
             yield rest
-
-    def begin(
-        self, prompt: str, params: DrawParams, sample: int = 0, n_alternatives: int | None = None
-    ) -> Text:
-        """A text to be written in a Batch. Raises ValueError if the prompt holds half a surrogate pair."""
-        ids = tuple(self.encode(prompt))
-        return Text(ids, params, new_random(params.seed, sample), n_alternatives)
 
     def encode(self, text: str) -> list[int]:
         """The token ids of a text. Raises ValueError if it holds half a surrogate pair."""

@@ -26,7 +26,6 @@ from slm.params import UserError
 from slm.text.chat import pieces
 from slm.tokens.tokenizer import END_OF_TEXT, encode
 from slm.training.finetune_params import Finetune
-from slm.training.parallel import own_share
 from slm.training.params import TrainParams
 
 Rows = tuple[Tensor, Tensor]  # inputs and targets, (N, T) each
@@ -37,24 +36,23 @@ class Pairs:
     """What finetuning learns from, each conversation once an epoch."""
 
     def __init__(self, train: Rows, validation: Rows, params: TrainParams):
-        self.params, self._train, self._validation = params, train, validation
+        self._params, self._train, self._validation = params, train, validation
         self.n_targets = count_targets(train[1])  # of an epoch
 
     def training(self, step: int) -> Rows:
         """Inputs and targets (B, T) of a step; they depend on the seed and the step alone."""
-        n_rows, size = len(self._train[0]), self.params.batch_size
+        n_rows, size = len(self._train[0]), self._params.batch_size
         places = [divmod(row, n_rows) for row in range(step * size, (step + 1) * size)]
-        rows = [order(n_rows, self.params.seed, epoch)[place] for epoch, place in places]
+        rows = [order(n_rows, self._params.seed, epoch)[place] for epoch, place in places]
         return self._train[0][rows].long(), self._train[1][rows].long()
 
     def validation(self) -> Iterator[Rows]:
-        """The held-out conversations with the first `eval_tokens` targets; this process's share."""
+        """The held-out conversations with the first `eval_tokens` targets."""
         counts = (self._validation[1] != IGNORED).sum(1).cumsum(0)
-        most = self.params.eval_tokens or int(counts[-1])
+        most = self._params.eval_tokens or int(counts[-1])
         n_rows = int((counts < most).sum()) + 1
-        parts = (own_share(part[:n_rows]).long() for part in self._validation)
-        inputs, targets = (part.split(self.params.batch_size) for part in parts)
-        yield from ((x, y) for x, y in zip(inputs, targets, strict=True) if len(x))
+        inputs, targets = (part[:n_rows].long().split(self._params.batch_size) for part in self._validation)
+        yield from zip(inputs, targets, strict=True)
 
 
 def read_pairs(item: Finetune, params: TrainParams, tokenizer: Tokenizer, block_size: int) -> Pairs:
