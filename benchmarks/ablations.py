@@ -21,10 +21,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.peers import machine, synchronize
-from benchmarks.racing import validation_loss
+from benchmarks.racing import CONTEXT, validation_loss
 from slm.model.gpt import n_params
 from slm.model.params import ModelParams
-from slm.params import run_command
+from slm.params import UserError, run_command
 from slm.progress import Progress
 from slm.tokens.bins import open_bin, read_meta
 from slm.training.batches import training_batch
@@ -116,6 +116,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if len(arguments.seeds) < 2 or arguments.rounds < 1:
         parser.error("--seeds: at least 2 are needed, --rounds: at least 1")
+    if (block_size := ModelParams.load(arguments.params).block_size) != CONTEXT:
+        allowed = f"allowed: {CONTEXT}, as losses are measured in windows of so many tokens"
+        raise UserError(f"{arguments.params}: model.block_size: {block_size} is not allowed; {allowed}")
 
     train, vocab_size = open_bin(arguments.tokens, "train"), read_meta(arguments.tokens).vocab_size
     names = list(dict.fromkeys([RECIPE, *arguments.only]))

@@ -3,7 +3,8 @@
     python benchmarks/train_throughput.py --nanogpt CHECKOUT [--dtype auto] [--rounds 5] [--steps 4]
 
 A step is forward, backward, clipping and the optimizer's; the first ones, in which a model is compiled, do
-not count. The sides take turns, round by round, and so does a matrix product; medians are compared.
+not count. The sides take turns, round by round, and so does a matrix product; medians are compared. All
+sides run in one process, so nanoGPT gains from what `keep_memory` (slm/device.py) does there, too.
 
 FLOPs a token are 6N + 12·L·C·T (Chowdhery et al. 2022, appendix B), with N parameters without the embeddings
 that are only looked up, L layers, C channels and T tokens of context; utilisation is their share of what the

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from slm.text.writer import Writer
 
 OPTIONS = {  # of DrawParams: type and meaning
-    "max_new_tokens": (int, "when a story has to stop"),
+    "max_new_tokens": (int, "tokens after which a story has to stop"),
     "temperature": (float, "0: always the likeliest token"),
-    "top_k": (int, "draw from so many of the likeliest tokens"),
+    "top_k": (int, "draw from this many of the likeliest tokens"),
     "top_p": (float, "draw from the fewest tokens that have this share of the probability"),
-    "min_p": (float, "draw from the tokens with this part of the likeliest's probability"),
-    "repetition_penalty": (float, "of tokens the text has"),
+    "min_p": (float, "draw from the tokens with at least this part of the likeliest's probability"),
+    "repetition_penalty": (float, "above 1 makes tokens that the text already has less likely"),
     "seed": (int, "the same one writes the same story; by default a new one each time"),
 }
 HISTORY = Path(".slm/history")  # what was typed
@@ -48,7 +48,7 @@ def main() -> None:
     """Write one story, or one after the other."""
     parser = argparse.ArgumentParser(prog="python -m slm.generate", description="Write with a trained model.")
     parser.add_argument("prompt", nargs="?", help="how the story begins; by default what is piped in")
-    parser.add_argument("--model", type=Path, default=Path("models"), help="its folder")
+    parser.add_argument("--model", type=Path, default=Path("models"), help="the folder of the model (models)")
     parser.add_argument("--chat", action="store_true", help="of a tuned model: requests, and answers")
     for name, (kind, meaning) in OPTIONS.items():
         default = f" ({DEFAULTS[name]:g})" if DEFAULTS.get(name) else ""

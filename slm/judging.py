@@ -190,10 +190,12 @@ def main() -> None:
     sheet = commands.add_parser("sheet", help="make a page of pairs of stories")
     sheet.add_argument("a", help="a git revision, an experiment, or workspace")
     sheet.add_argument("b", help="another one, judged against it")
-    sheet.add_argument("--pairs", type=int, default=20)
-    sheet.add_argument("--seed", type=int, default=1, help="draws the pairs, and which story is the first")
-    sheet.add_argument("--temperature", type=float, help="default: that of params.yaml's sample")
-    sheet.add_argument("-o", dest="path", type=Path, default=Path("sheet.html"))
+    sheet.add_argument("--pairs", type=int, default=20, help="how many to judge (20)")
+    sheet.add_argument("--seed", type=int, default=1, help="draws the pairs, and which story comes first (1)")
+    sheet.add_argument(
+        "--temperature", type=float, help="of the stories; by default sample.temperature of params.yaml"
+    )
+    sheet.add_argument("-o", dest="path", type=Path, default=Path("sheet.html"), help="the page (sheet.html)")
     tally = commands.add_parser("tally", help="count what the judges said")
     tally.add_argument("paths", type=Path, nargs="+", help="the files that the page saved")
     args = parser.parse_args()

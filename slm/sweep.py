@@ -119,7 +119,7 @@ def draw_sizes(axes: Axes, xs: list[float], runs: list[Run], entropy: float | No
         factor, exponent = fit_power_law(xs, ys)
         line = np.geomspace(min(xs), max(xs))
         axes.plot(line, factor * line**-exponent, color=ORANGE, linewidth=1, zorder=1)
-        label = f"{factor:.3g} × $N^{{{-exponent:.2f}}}$"
+        label = f"{float(f'{factor:.3g}'):,g} × $N^{{{-exponent:.2f}}}$"
         place = {"xycoords": "axes fraction", "ha": "right", "va": "top", "parse_math": True}
         axes.annotate(label, (0.97, 0.92), color=ORANGE, **place)
     axes.set_ylabel("Loss above the entropy\n(bits a byte)" if entropy else "Loss (bits a byte)")

@@ -4,16 +4,19 @@ Set NANOGPT to a checkout of github.com/karpathy/nanoGPT to compare with its mod
 """
 
 import os
+import sys
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from ruamel.yaml import YAML
 from torch import nn
 from transformers import GPT2LMHeadModel
 
-from benchmarks import racing
+from benchmarks import ablations, racing
+from benchmarks.ablations import RECIPE, difference, variant
 from benchmarks.exports import PROMPTS, Target, compare
 from benchmarks.generate import share_weights
 from benchmarks.peers import GPT2, Peer, Shape, nanogpt, nanogpt_batch, nanogpt_rate
@@ -23,7 +26,7 @@ from benchmarks.train_race import further
 from benchmarks.train_throughput import flops_a_token
 from slm.model.gpt import cross_entropy, n_params, new_gpt
 from slm.model.huggingface import to_weights
-from slm.params import UserError
+from slm.params import UserError, run_command
 from slm.text.generate import generate
 from slm.tokens.tokenizer import END_OF_TEXT
 from slm.training.schedule import learning_rate
@@ -241,3 +244,66 @@ def test_runs_of_other_conditions_are_not_compared(tmp_path):
     log.write_text(line.format("one") + line.format("other"))
     with pytest.raises(UserError, match="different conditions"):
         read_log(log)
+
+
+@pytest.fixture
+def recipe_file(tmp_path):
+    """Builds a file of params: 200 steps, 10 of them of warm-up, the last 80 of decay."""
+
+    def build(**model) -> Path:
+        train = {"max_steps": 200, "warmup_steps": 10, "schedule": "wsd", "decay_steps": 80}
+        train |= {"optimizer": "muon", "learning_rate": 0.01, "length_warmup_steps": 0}
+        path = tmp_path / "recipe.yaml"
+        sections = {"model": model_params(**model), "train": train_params(**train)}
+        YAML().dump({name: section.model_dump() for name, section in sections.items()}, path)
+        return path
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "expected"),
+    [
+        (RECIPE, 1.0, {"max_steps": 200, "warmup_steps": 10, "decay_steps": 80, "length_warmup_steps": 0}),
+        (RECIPE, 1.5, {"max_steps": 300, "warmup_steps": 15, "decay_steps": 120, "learning_rate": 0.01}),
+        ("a quarter of the steps with short windows", 0.5, {"max_steps": 100, "length_warmup_steps": 25}),
+        ("cosine", 0.5, {"schedule": "cosine", "warmup_steps": 5, "decay_steps": 0}),
+        ("decay from the end of the warm-up", 1.0, {"max_steps": 200, "decay_steps": 190}),
+        ("decay from the end of the warm-up", 0.5, {"max_steps": 100, "decay_steps": 95}),
+        ("AdamW, 0.3 of the learning rate", 1.0, {"optimizer": "adamw", "learning_rate": 0.003}),
+    ],
+)
+def test_a_variant_is_the_recipe_with_a_change_stretched_to_its_time(recipe_file, name, scale, expected):
+    path = recipe_file()
+    (model, train), (_, recipe) = variant(path, name, seed=3, scale=scale), variant(path, RECIPE, seed=3)
+    assert model == model_params()
+    found = train.model_dump()
+    assert {key: found[key] for key in expected} == pytest.approx(expected)
+    stretched = set(ablations.SCALED) | {"optimizer", "schedule", "learning_rate"}
+    assert recipe.seed == 3
+    assert all(found[key] == value for key, value in recipe.model_dump().items() if key not in stretched)
+
+
+def test_a_variant_of_the_model_keeps_the_training(recipe_file):
+    path = recipe_file(architecture="modern", n_head=2)
+    model, train = variant(path, "SwiGLU", seed=1)
+    assert model == model_params(architecture="modern", n_head=2, mlp="swiglu")
+    assert train == variant(path, RECIPE, seed=1)[1]
+
+
+def test_a_difference_is_the_mean_over_seeds_with_its_standard_error():
+    recipe = [2.9, 3.2, 3.2]
+    assert difference(recipe, recipe) == ""
+    assert difference([3.0, 3.2, 3.4], recipe) == "+0.100 ± 0.058"  # of 0.1, 0 and 0.2: 0.1 / √3
+    assert difference([2.9, 3.1, 3.1], recipe) == "-0.067 ± 0.033"  # of 0, -0.1 and -0.1
+
+
+def test_an_ablation_in_another_context_than_losses_are_measured_in_is_refused(
+    recipe_file, monkeypatch, capsys
+):
+    path = recipe_file(block_size=128)
+    monkeypatch.setattr(sys, "argv", ["ablations", "--tokens", "nowhere", "--params", str(path)])
+    with pytest.raises(SystemExit):
+        run_command(ablations.main)
+    line = f"error: {path}: model.block_size: 128 is not allowed; allowed: 256, as losses are"
+    assert capsys.readouterr().err.startswith(line)

@@ -1,6 +1,7 @@
 """An exported folder is all that transformers needs to do what this project does."""
 
 import json
+import shutil
 import sys
 
 import pytest
@@ -10,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from slm.export import __main__ as export
 from slm.export.card import model_card
 from slm.export.huggingface import write_folder
+from slm.model.gpt import n_params
 from slm.model.huggingface import model_type
 from slm.params import UserError, run_command
 from slm.text.generate import generate
@@ -98,11 +100,11 @@ def test_the_card_says_what_it_is_made_of_how_good_it_is_and_how_far_it_sees(exp
 
 
 def test_the_card_names_the_weights_that_training_started_from(tmp_path):
-    _, _, about = write_project(tmp_path, "gelu")
-    assert "Started from" not in model_card(about)
+    model, _, about = write_project(tmp_path, "gelu")
+    assert "Started from" not in model_card(model, about)
     training = about.training.model_copy(update={"init_from": "data/own/gpt2"})
     assert "\n| Started from | the weights in data/own/gpt2 |\n" in model_card(
-        about._replace(training=training)
+        model, about._replace(training=training)
     )
 
 
@@ -123,6 +125,19 @@ def test_the_command_writes_a_folder_or_a_file(tmp_path, monkeypatch, capsys):
     assert {path.name for path in (tmp_path / "a/b").iterdir()} == FILES
     assert run(monkeypatch, capsys, "--to", "gguf", "c.gguf", "--quantize", "q8_0") == "c.gguf\n"
     assert (tmp_path / "c.gguf").read_bytes().startswith(b"GGUF")
+
+
+def test_a_tuned_model_beside_which_are_no_results_gets_a_card_without_figures(tmp_path, monkeypatch, capsys):
+    model, _, _ = write_project(tmp_path, "gelu")
+    shutil.copytree(tmp_path / "models", tmp_path / "models/wishes")
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, capsys, "--to", "hf", "--model", "models/wishes", "new") == "new\n"
+    assert {path.name for path in (tmp_path / "new").iterdir()} == FILES
+    card = (tmp_path / "new/README.md").read_text()
+    assert f"# A language model of {n_params(model):,} parameters\n" in card
+    assert "\n| Architecture | GPT, modern (" in card
+    assert "within 32 tokens" in card
+    assert not any(word in card for word in ("held out", "owner/tales", "nats", "license:"))
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 from slm.corpus.summary import Corpus, read_summary
 from slm.markdown import table
+from slm.model.gpt import GPT, n_params
 from slm.model.huggingface import model_type
-from slm.report.card import card
+from slm.report.card import architecture, card
 from slm.report.headlines import millions
 from slm.results.kinds import Evaluation, Network, Tokens, Training
 from slm.results.reading import read_result
@@ -39,9 +40,14 @@ class About(NamedTuple):
     evaluation: Evaluation
 
 
-def read_about(model: Path) -> About:
-    """Read data/ and reports/ beside the folder `model`. Raises UserError if something is missing."""
+def read_about(model: Path) -> About | None:
+    """Read data/ and reports/ beside the folder `model`; None if neither is there, as beside a tuned model.
+
+    Raises UserError if something of it is missing.
+    """
     root = model.parent
+    if not any((root / folder).exists() for folder in ("data", "reports")):
+        return None
     return About(
         corpus=read_summary(root / "data/corpus/summary.json"),
         tokens=read_result(root / "reports/tokens.json", Tokens),
@@ -51,29 +57,20 @@ def read_about(model: Path) -> About:
     )
 
 
-def model_card(about: About) -> str:
-    """The whole page."""
-    result, size = about.evaluation, about.network.model.block_size
-    facts = card(about.corpus, about.tokens, about.network, about.training)
-    numbers = {
-        "loss": f"{result.val_loss:.4f} nats a token",
-        "perplexity": f"{result.perplexity:,.4g}",
-        "bits a byte": f"{result.bits_per_byte:.4f}",
-    }
+def model_card(model: GPT, about: About | None) -> str:
+    """The whole page; without `about` it says only what the model itself tells."""
     limits = [
         "It writes texts like those it has learned from; what it says need not be true.",
-        CONTEXT[model_type(about.network.model)].format(size=size),
+        CONTEXT[model_type(model.params)].format(size=model.params.block_size),
         "The texts it has learned from follow an `<|endoftext|>`, so the tokenizer puts one before each text "
         "(`add_special_tokens=False` leaves it out).",
         "A `<|endoftext|>` that is written out in a text is taken for the token.",
     ]
     return "\n\n".join(
         [
-            _front_matter(about.corpus),
-            f"# A language model of {millions(about.training.parameters)} parameters",
-            table(["", ""], facts.items(), align="ll"),
-            "On the texts that were held out:",
-            table(["", ""], numbers.items(), align="ll"),
+            _front_matter(about.corpus if about else None),
+            f"# A language model of {millions(n_params(model))} parameters",
+            *(_findings(about) if about else [_table({"Architecture": architecture(model.params)})]),
             "## Use",
             USE,
             "## Limits",
@@ -82,9 +79,26 @@ def model_card(about: About) -> str:
     )
 
 
-def _front_matter(corpus: Corpus) -> str:
+def _findings(about: About) -> list[str]:
+    """What it was made of, and how good it is."""
+    result = about.evaluation
+    numbers = {
+        "loss": f"{result.val_loss:.4f} nats a token",
+        "perplexity": f"{result.perplexity:,.4g}",
+        "bits a byte": f"{result.bits_per_byte:.4f}",
+    }
+    facts = card(about.corpus, about.tokens, about.network, about.training)
+    return [_table(facts), "On the texts that were held out:", _table(numbers)]
+
+
+def _front_matter(corpus: Corpus | None) -> str:
     """What the Hub reads. Under what licence a model of other people's texts goes, its owner has to say."""
     lines = ["library_name: transformers", "pipeline_tag: text-generation"]
-    lines += ["license: mit"] if corpus.is_of_grammar else []
-    lines += [f"datasets: [{corpus.name}]"] if corpus.source == "hub" else []
+    if corpus:
+        lines += ["license: mit"] if corpus.is_of_grammar else []
+        lines += [f"datasets: [{corpus.name}]"] if corpus.source == "hub" else []
     return "\n".join(["---", *lines, "---"])
+
+
+def _table(rows: dict[str, str]) -> str:
+    return table(["", ""], rows.items(), align="ll")

@@ -15,7 +15,7 @@ from slm.params import UserError
 from slm.tokens.tokenizer import END_OF_TEXT
 
 
-def write_folder(model: GPT, tokenizer: Tokenizer, about: About, folder: Path) -> None:
+def write_folder(model: GPT, tokenizer: Tokenizer, about: About | None, folder: Path) -> None:
     """Write the model, its tokenizer and its card to a new folder, which is there whole or not at all.
 
     Raises UserError if the folder is there and holds something.
@@ -35,7 +35,7 @@ def write_folder(model: GPT, tokenizer: Tokenizer, about: About, folder: Path) -
             (new / "model.safetensors").write_bytes(safetensors.torch.save(weights, {"format": "pt"}))
             write_text(new / "tokenizer.json", stock_tokenizer(tokenizer).to_str(pretty=True) + "\n")
             write_json(new / "tokenizer_config.json", tokenizer_config(model))
-            write_text(new / "README.md", model_card(about))
+            write_text(new / "README.md", model_card(model, about))
             new.replace(folder)
 
 
