@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -14,6 +13,7 @@ from dvc.cli import main as dvc
 
 from slm.judging import Tally, Verdicts, count, in_words, make_sheet, read_verdicts
 from slm.params import UserError
+from tests.browser import dom_of, needs_browser
 from tests.pipeline import enter, start_pipeline
 from tests.project import ROOT
 from tests.tiny import SAMPLE
@@ -314,15 +314,13 @@ CLICKING = """<script>
 </script>"""
 
 
-@pytest.mark.skipif(not shutil.which("chromium"), reason="no Chromium here")
+@needs_browser
 def test_a_browser_shows_each_pair_keeps_verdicts_when_closed_and_saves_them(repository, tmp_path):
     text = make_sheet("main", "bobs", 0.6, 4, seed=1)
     pairs = Page(text).sheet["pairs"]
     path = tmp_path / "sheet.html"
     path.write_text(text.replace("</html>", CLICKING + "</html>"), encoding="utf-8")
-    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-    command = ["chromium", *options, "--virtual-time-budget=5000", "--dump-dom", path.as_uri()]
-    dom = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    dom = dom_of(path, tmp_path / "profile", "--virtual-time-budget=5000")
 
     class Saved(HTMLParser):
         def handle_starttag(self, tag, attrs):

@@ -2,8 +2,6 @@
 
 import json
 import re
-import shutil
-import subprocess
 from contextlib import chdir
 from html.parser import HTMLParser
 
@@ -18,6 +16,7 @@ from slm.report.page import report_page
 from slm.report.short import report_in_short
 from slm.report.tables import tables
 from stages import plot
+from tests.browser import dom_of, needs_browser
 from tests.tiny import DATA, MODEL, SAMPLE, TRAIN
 
 HOSTILE = "<script src='http://localhost/x.js'></script><img src=http://localhost/y.png onerror=alert(1)>"
@@ -169,26 +168,11 @@ def seen_in_browser(html, folder, width, *options):
         "</body>", PROBE + "</body>"
     )
     (folder / "page.html").write_text(probed, encoding="utf-8")
-    quiet = [
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-    ]
-    command = [
-        "chromium",
-        "--headless",
-        "--no-sandbox",
-        *quiet,
-        f"--user-data-dir={folder / 'profile'}",
-        *options,
-    ]
-    command += [f"--window-size={width},900", "--dump-dom", (folder / "page.html").as_uri()]
-    dom = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    dom = dom_of(folder / "page.html", folder / "profile", *options, f"--window-size={width},900")
     return json.loads(Page(dom).all("body")[0]["data-found"])
 
 
-@pytest.mark.skipif(not shutil.which("chromium"), reason="there is no chromium here to open the page with")
+@needs_browser
 def test_a_browser_shows_all_pictures_and_tables_and_asks_for_nothing_else(found, tmp_path):
     seen = seen_in_browser(report_page(found), tmp_path, 1200)
     assert len(seen["pictures"]) == len(seen["titles"]) == 8
@@ -200,7 +184,7 @@ def test_a_browser_shows_all_pictures_and_tables_and_asks_for_nothing_else(found
     assert seen["paper"] == "rgb(255, 255, 255)"
 
 
-@pytest.mark.skipif(not shutil.which("chromium"), reason="there is no chromium here to open the page with")
+@needs_browser
 def test_on_a_narrow_screen_in_the_dark_nothing_hangs_over_the_edge(found, tmp_path):
     seen = seen_in_browser(report_page(found), tmp_path, 500, "--blink-settings=preferredColorScheme=0")
     assert seen["overflow"] <= 0

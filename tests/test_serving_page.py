@@ -1,19 +1,17 @@
-"""The page to write with, in a real browser."""
+"""The page, and writing with it in a real browser."""
 
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 
 import pytest
-from fastapi import Request
-from fastapi.responses import HTMLResponse
 
-from slm.serving.api import page_to_write_with
+from slm.serving.page import page_of
 from slm.serving.params import CompletionRequest
 from slm.text.generate import generate
 from slm.tokens.tokenizer import encode
-from tests.serving import serving, tiny_writer, wait_for
+from tests.browser import needs_browser
+from tests.clicking import seen_by
+from tests.serving import tiny_writer
 from tests.tiny import sample_params
 
 
@@ -31,7 +29,7 @@ class Inputs(HTMLParser):
 
 
 def test_the_page_asks_for_nothing_from_elsewhere():
-    page = page_to_write_with()
+    page = page_of(tiny_writer().model)
     assert "default-src 'none'; connect-src 'self'" in page
     assert not re.search(r"https?:|src=|@import|url\(", page)
     assert re.findall(r'href="([^"]*)"', page) == ["data:,"]
@@ -39,109 +37,62 @@ def test_the_page_asks_for_nothing_from_elsewhere():
 
 @pytest.mark.parametrize("end", ["min", "max", "value"])
 def test_wherever_the_sliders_are_the_server_takes_the_request(end):
-    sliders = {n: a for n, a in Inputs(page_to_write_with()).found.items() if a["type"] == "range"}
+    sliders = {n: a for n, a in Inputs(page_of(tiny_writer().model)).found.items() if a["type"] == "range"}
     assert sliders.keys() == {"temperature", "top_p", "top_k", "min_p", "max_tokens", "n"}
     values = {n: float(a[end]) if "." in a["step"] else int(a[end]) for n, a in sliders.items()}
     assert CompletionRequest.model_validate({**values, "prompt": "", "logprobs": 6, "stream": True})
 
 
-# Appended to the page: writes two stories, looks at a token with the keyboard, takes another one instead with
-# the mouse, begins and stops long texts, reads an error, and sends what it saw.
-CLICKING = """<script type="module">
-  const one = (selector) => document.querySelector(selector);
-  const all = (selector) => [...document.querySelectorAll(selector)];
+# Writes two stories, looks at a token with the keyboard, takes another one instead with the mouse, begins and
+# stops long texts, and reads an error.
+CLICKING = """
   const texts = () => all("article p").map((p) => p.textContent);
-  const until = async (what) => { while (!what()) await new Promise((done) => setTimeout(done, 10)); };
-  const says = (text) => until(() => one("#status").textContent.startsWith(text));
-  const press = (key) =>
-    document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
-  const headers = { "Content-Type": "application/json" };
-  const post = (body) => fetch("seen", { method: "POST", headers, body: JSON.stringify(body) });
-  const fields = one("form").elements, seen = {};
-  const write = (values) => {
-    for (const [name, value] of Object.entries(values)) fields[name].value = value;
-    one("form").requestSubmit();
-  };
+  const write = (values) => { set(values); one("form").requestSubmit(); };
+  seen.labels = [...fields].filter((field) => field.name).map((field) => field.labels.length);
+  write({ prompt: "Once", n: 2, max_tokens: 32, temperature: 1, seed: 5 });
+  await says("Written with seed 5");
+  seen.stories = texts();
+  seen.heat = Number(one(".token").style.getPropertyValue("--p"));
 
-  try {
-    seen.labels = [...fields].filter((field) => field.name).map((field) => field.labels.length);
-    fields.fresh.checked = false;
-    write({ prompt: "Once", n: 2, max_tokens: 32, temperature: 1, seed: 5 });
-    await says("Written with seed 5");
-    seen.stories = texts();
-    seen.heat = Number(one(".token").style.getPropertyValue("--p"));
+  one("article p").focus();
+  press("ArrowRight"); press("ArrowRight"); press("ArrowRight"); press("ArrowLeft");
+  seen.here = all(".token").indexOf(one(".token.here"));
+  press("Enter");
+  seen.menu = all("#menu button").map((button) => [button.innerText.split("\\n"), button.disabled]);
+  seen.focused = document.activeElement === one("#menu button:enabled");
+  press("Escape");
+  seen.hidden = one("#menu").hidden && document.activeElement === one("article p");
 
-    one("article p").focus();
-    press("ArrowRight"); press("ArrowRight"); press("ArrowRight"); press("ArrowLeft");
-    seen.here = all(".token").indexOf(one(".token.here"));
-    press("Enter");
-    seen.menu = all("#menu button").map((button) => [button.innerText.split("\\n"), button.disabled]);
-    seen.focused = document.activeElement === one("#menu button:enabled");
-    press("Escape");
-    seen.hidden = one("#menu").hidden && document.activeElement === one("article p");
+  one("#status").textContent = "";
+  all(".token")[1].click();
+  const other = all("#menu button:enabled").find((button) => !/[∎↵→]/.test(button.textContent));
+  seen.other = other.firstChild.textContent;
+  seen.before = "Once" + one(".token").textContent;
+  other.click();
+  await says("Written with seed 5");
+  seen.after = texts();
 
-    one("#status").textContent = "";
-    all(".token")[1].click();
-    const other = all("#menu button:enabled").find((button) => !/[∎↵→]/.test(button.textContent));
-    seen.other = other.firstChild.textContent;
-    seen.before = "Once" + one(".token").textContent;
-    other.click();
-    await says("Written with seed 5");
-    seen.after = texts();
+  write({ prompt: "", n: 8, max_tokens: 1024 });
+  const isUnderWay = () => texts().length === 8 && texts().every((text) => text.length > 3);
+  await until(isUnderWay);
+  write({});  // others in their place
+  await until(isUnderWay);
+  seen.writing = one("#status").textContent;
+  one("#stop").click();
+  await says("Stopped");
+  seen.stopped = one("#stop").disabled;
 
-    write({ prompt: "", n: 8, max_tokens: 1024 });
-    const isUnderWay = () => texts().length === 8 && texts().every((text) => text.length > 3);
-    await until(isUnderWay);
-    write({});  // others in their place
-    await until(isUnderWay);
-    seen.writing = one("#status").textContent;
-    one("#stop").click();
-    await says("Stopped");
-    seen.stopped = one("#stop").disabled;
-
-    write({ prompt: "x ".repeat(4000) });
-    await says("It did not work");
-    seen.error = one("#status").textContent;
-  } catch (error) {
-    seen.failed = String(error);
-  }
-  await post(seen);
-</script>"""
+  write({ prompt: "x ".repeat(4000) });
+  await says("It did not work");
+  seen.error = one("#status").textContent;
+"""
 
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory):
-    """What a browser saw, and the writer that wrote it."""
-    found, writer = [], tiny_writer()
-    page = page_to_write_with().replace("</body>", CLICKING + "</body>")
-    with serving(writer) as running:
-        app, engine = running.server.config.app, running.server.engine
-
-        @app.get("/clicking")
-        async def clicking() -> HTMLResponse:
-            return HTMLResponse(page)
-
-        @app.post("/seen")
-        async def take(request: Request) -> None:
-            found.append(await request.json())
-
-        profile = f"--user-data-dir={tmp_path_factory.mktemp('profile')}"
-        command = [
-            "chromium",
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            profile,
-            f"{running.url}/clicking",
-        ]
-        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as browser:
-            try:
-                wait_for(lambda: bool(found), seconds=60)
-                wait_for(lambda: engine.n_texts == 0)
-            finally:
-                browser.terminate()
-    assert "failed" not in found[0], found[0]
-    return found[0], writer
+    """What was seen in the browser, and the writer that wrote it."""
+    writer = tiny_writer()
+    return seen_by(CLICKING, writer, tmp_path_factory.mktemp("profile")), writer
 
 
 def alone(writer, prompt, n):
@@ -150,10 +101,7 @@ def alone(writer, prompt, n):
     return [writer.tokenizer.decode(ids) + (" […]" if len(ids) == 32 else " ∎") for ids in texts]
 
 
-needs_chromium = pytest.mark.skipif(not shutil.which("chromium"), reason="no Chromium here")
-
-
-@needs_chromium
+@needs_browser
 def test_stories_are_written_side_by_side_and_each_field_has_a_label(seen):
     seen, writer = seen
     assert seen["stories"] == [f"Once{text}" for text in alone(writer, "Once", 2)]
@@ -161,7 +109,7 @@ def test_stories_are_written_side_by_side_and_each_field_has_a_label(seen):
     assert set(seen["labels"]) == {1}
 
 
-@needs_chromium
+@needs_browser
 def test_arrow_keys_and_enter_lead_to_what_a_token_could_have_been(seen):
     seen, _ = seen
     assert seen["here"] == 1
@@ -173,7 +121,7 @@ def test_arrow_keys_and_enter_lead_to_what_a_token_could_have_been(seen):
     assert seen["hidden"]
 
 
-@needs_chromium
+@needs_browser
 def test_another_token_is_taken_and_its_story_goes_on_from_there(seen):
     seen, writer = seen
     first, second = seen["after"]
@@ -182,7 +130,7 @@ def test_another_token_is_taken_and_its_story_goes_on_from_there(seen):
     assert second == seen["stories"][1]
 
 
-@needs_chromium
+@needs_browser
 def test_what_is_being_written_gives_way_or_is_stopped_and_an_error_is_shown(seen):
     seen, _ = seen
     assert seen["writing"] == "Writing, seed 5"

@@ -1,23 +1,22 @@
-"""HTTP: OpenAI's completions, and a page to write with."""
+"""HTTP: OpenAI's completions and chats, and a page for both."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from slm.serving.answers import Answer, token_names
+from slm.serving.answers import Answer
+from slm.serving.chat import ChatCompletion
+from slm.serving.completions import Completion, token_names
 from slm.serving.engine import Engine, Order
 from slm.serving.errors import NoAnswer, answer_errors, json_response
-from slm.serving.params import MAX_BYTES, MODEL, CompletionRequest
+from slm.serving.page import page_of
+from slm.serving.params import MAX_BYTES, MODEL, ChatRequest, CompletionRequest
 from slm.text.writer import Writer
-
-PAGE = Path(__file__).with_name("page.html")
-LOOK = Path(__file__).parents[1] / "report/page.css"  # the project's pages look alike
 
 
 def create_app(writer: Writer, engine: Engine) -> FastAPI:
@@ -31,10 +30,10 @@ def create_app(writer: Writer, engine: Engine) -> FastAPI:
     app = FastAPI(lifespan=lifespan, openapi_url=None)  # FastAPI's own pages load from elsewhere
     app.add_middleware(BodyLimit)
     answer_errors(app)
-    page, names, created = page_to_write_with(), token_names(writer), int(time.time())
+    page, names, created = page_of(writer.model), token_names(writer), int(time.time())
 
     @app.get("/")
-    async def write() -> HTMLResponse:
+    async def look() -> HTMLResponse:
         return HTMLResponse(page)
 
     @app.get("/v1/models")
@@ -44,9 +43,15 @@ def create_app(writer: Writer, engine: Engine) -> FastAPI:
 
     @app.post("/v1/completions")
     async def completions(asked: CompletionRequest, request: Request) -> Response:
-        answer = Answer(asked, writer, names)
+        return await respond(Completion(asked, writer, names), asked.stream, request)
+
+    @app.post("/v1/chat/completions")
+    async def chat_completions(asked: ChatRequest, request: Request) -> Response:
+        return await respond(ChatCompletion(asked, writer), asked.stream, request)
+
+    async def respond(answer: Answer, stream: bool, request: Request) -> Response:
         order = engine.order(list(answer.choices))
-        if asked.stream:
+        if stream:
             return EventStream(answer, order)
         watch = asyncio.create_task(_fail_when_left(request, order))
         try:
@@ -56,11 +61,6 @@ def create_app(writer: Writer, engine: Engine) -> FastAPI:
             order.give_up()
 
     return app
-
-
-def page_to_write_with() -> str:
-    """It works offline: its style and script are in it."""
-    return PAGE.read_text(encoding="utf-8").replace("LOOK", LOOK.read_text(encoding="utf-8"))
 
 
 class EventStream(StreamingResponse):

@@ -8,7 +8,6 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from slm.params import SHORT
-from slm.serving.params import CompletionRequest
 
 
 class NoAnswer(Exception):  # noqa: N818, for it is no error that a client leaves
@@ -34,7 +33,8 @@ def answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        fields, lines = zip(*map(_describe, error.errors()), strict=True)
+        supported = list(request.scope["endpoint"].__annotations__["asked"].model_fields)
+        fields, lines = zip(*(_describe(e, supported) for e in error.errors()), strict=True)
         return await no_answer(request, NoAnswer(400, "; ".join(lines), param=fields[0]))
 
 
@@ -43,14 +43,18 @@ def json_response(content: dict[str, Any], status: int = 200) -> Response:
     return Response(json.dumps(content), status, media_type="application/json")
 
 
-def _describe(error: dict[str, Any]) -> tuple[str | None, str]:
-    """The field of one of pydantic's errors, and in words what is wrong with it and what is allowed."""
+def _describe(error: dict[str, Any], supported: list[str]) -> tuple[str | None, str]:
+    """The field of one of pydantic's errors, and in words what is wrong with it and what is allowed.
+
+    `supported` are the fields of the body.
+    """
     if error["type"] == "json_invalid":
         return None, f"the body is not valid JSON: {error['ctx']['error']}"
     field = ".".join(str(part) for part in error["loc"][1:]) or None  # the first part is "body"
     name, message = field or "the body", error["msg"]
     if error["type"] == "extra_forbidden":
-        return field, f"{name} is not supported; supported: {', '.join(CompletionRequest.model_fields)}"
+        others = f"; supported: {', '.join(supported)}" if len(error["loc"]) == 2 else ""
+        return field, f"{name} is not supported{others}"
     if error["type"] == "value_error":  # our own checks name the value
         return field, f"{name}: {message.removeprefix('Value error, ')}"
     if "should" not in message:
