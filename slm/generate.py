@@ -96,14 +96,12 @@ class Talk:
         if not request.strip():
             self._turns.clear()
             return
-        while self._turns and self._n_tokens(request) >= self._writer.model.params.block_size:
-            print("(it can no longer see the first request)")
-            del self._turns[0]
+        block_size = self._writer.model.params.block_size
+        if n := chat.n_out_of_sight(self._turns, request, self._writer.n_tokens, block_size):
+            print(f"(it no longer sees the first {'request' if n == 1 else f'{n} requests'})")
+            del self._turns[:n]
         answer = _show(self._writer, chat.prompt(self._turns, request), params)
         self._turns.append(Turn(request, answer))
-
-    def _n_tokens(self, request: str) -> int:
-        return len(self._writer.encode(chat.prompt(self._turns, request)))
 
 
 def _show(writer: "Writer", prompt: str, params: DrawParams) -> str:

@@ -1,6 +1,5 @@
 """Chat completions: the answer to the last request of a conversation."""
 
-from bisect import bisect_left
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,7 +8,7 @@ from slm.serving.answers import Answer, text_of
 from slm.serving.choices import Piece
 from slm.serving.engine import Order
 from slm.serving.params import ChatRequest
-from slm.text.chat import prompt
+from slm.text.chat import n_out_of_sight, prompt
 from slm.text.writer import Writer
 
 
@@ -22,7 +21,7 @@ class ChatCompletion(Answer):
     def __init__(self, asked: ChatRequest, writer: Writer):
         *said, request = [message.content for message in asked.messages]
         turns = [Turn(*turn) for turn in zip(said[::2], said[1::2], strict=True)]
-        n_forgotten = n_out_of_sight(writer, turns, request)
+        n_forgotten = n_out_of_sight(turns, request, writer.n_tokens, writer.model.params.block_size)
         super().__init__(asked, writer, [prompt(turns[n_forgotten:], request)], "messages")
         self.head["forgotten_turns"] = n_forgotten  # OpenAI has no such field
 
@@ -38,12 +37,3 @@ class ChatCompletion(Answer):
 
     def _part(self, piece: Piece) -> dict[str, Any]:
         return {"delta": {"content": piece.text}}
-
-
-def n_out_of_sight(writer: Writer, turns: list[Turn], request: str) -> int:
-    """How many of the first turns are to be left out, that the model sees all others and the request."""
-
-    def is_in_sight(n: int) -> bool:
-        return len(writer.encode(prompt(turns[n:], request))) < writer.model.params.block_size
-
-    return bisect_left(range(len(turns)), True, key=is_in_sight)

@@ -10,7 +10,8 @@ predicts it after the last word of an answer, though the next request follows th
 who asks gives the text up to the end of a request (`prompt`), and lets the model write until the token.
 """
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from slm.corpus.turns import Turn
 
@@ -20,6 +21,17 @@ QUOTE = "> "
 def prompt(turns: Iterable[Turn], request: str) -> str:
     """What the model goes on with: the turns so far, and a new request."""
     return "".join(given + answer for given, answer in pieces([*turns, Turn(request, "")]))
+
+
+def n_out_of_sight(
+    turns: Sequence[Turn], request: str, n_tokens: Callable[[str], int], block_size: int
+) -> int:
+    """How many of the first turns are to be left out, that a model sees all others and the request."""
+
+    def is_in_sight(first: int) -> bool:
+        return n_tokens(prompt(turns[first:], request)) < block_size
+
+    return bisect_left(range(len(turns)), True, key=is_in_sight)
 
 
 def pieces(turns: Iterable[Turn]) -> Iterator[tuple[str, str]]:

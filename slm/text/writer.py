@@ -48,6 +48,10 @@ class Writer:
         """The token ids of a text. Raises ValueError if it holds half a surrogate pair."""
         return tokens.encode(self.tokenizer, check_text(text))
 
+    def n_tokens(self, text: str) -> int:
+        """How many tokens a text has."""
+        return len(self.encode(text))
+
     def spelling(self) -> "Spelling":
         """What turns the token ids of one text into its characters."""
         return Spelling(self.tokenizer)
