@@ -56,6 +56,7 @@ def granted(text: str) -> dict[str, set[str]]:
         "clothes": told("", "c"),
         "weather": told("", "weather"),
         "hobby": told("", "hobby"),
+        "feeling": told("", "good"),
         "word": set(re.findall("[a-z]+", text)),
         "ending": {"well"} if told("", "good") & set(GOOD) else set(),
         **{kind: {text.strip()} for kind in ANSWERS},

@@ -183,7 +183,7 @@ QUESTIONS = {  # of any story that tells of the role
     "c": ("What did {h.he} wear?", "{c.a}"),
     "hobby": ("What did {h.he} like to do?", "{hobby}"),
     "p": ("Where did {h.he} go?", "to {p}"),
-    "weather": ("What was the weather like?", "{weather}"),
+    "weather": ("What was the weather like?", "it was {weather}"),
 }
 
 

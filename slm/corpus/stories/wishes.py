@@ -14,9 +14,8 @@ from slm.corpus.stories.words import with_article
 Wishes = dict[str, str]  # kind → value: {"hero": "frog", "plot": "lost"}
 
 ROLES = {"name": "h", "thing": "t", "place": "p", "food": "d", "friend": "f", "clothes": "c"}
-ROLES |= {"weather": "weather", "hobby": "hobby"}
-WORDS = ("trait", "good")  # roles of which a word may be asked for
-WEIGHTS = {"plot": 3, "word": 2}  # of the kinds that take longest to learn; of others 1
+ROLES |= {"weather": "weather", "hobby": "hobby", "feeling": "good"}
+WEIGHTS = {"plot": 5, "word": 3, "weather": 2}  # of the kinds that take longest to learn; of others 1
 HELD_OUT = 0.04  # of all pairs of wishes
 
 PHRASES = {  # of what the first sentence of a request has no place for
@@ -29,19 +28,20 @@ PHRASES = {  # of what the first sentence of a request has no place for
     "weather": "It is a {value} day.",
     "hobby": "The hero likes to {value}.",
     "word": "Use the word {value}.",
+    "feeling": "In the end the hero is {value}.",
     "ending": "It ends well.",
 }
 KINDS = ("name", "hero", "plot", *PHRASES)
 
 
 def wishes_of(plot: str, roles: Roles, random: Random) -> Wishes:
-    """One to three wishes that a story of this plot, with these roles, grants."""
+    """One to four wishes that a story of this plot, with these roles, grants."""
     granted = {kind: roles[role][""] for kind, role in ROLES.items() if role in roles}
     granted |= {"hero": roles["h"]["kind"], "plot": plot, "ending": "well"}
     if "t" in roles:
         granted["look"] = roles["t"]["the"]
-    granted["word"] = roles[random.choice(WORDS)][""]
-    [n_wishes] = random.choices((1, 2, 3), weights=(1, 2, 3))
+    granted["word"] = random.choice([roles["trait"][""], roles["c"]["the"].split()[0]])  # shy, or red
+    [n_wishes] = random.choices((1, 2, 3, 4), weights=(1, 2, 3, 3))
     counts = [WEIGHTS.get(kind, 1) for kind in sorted(granted)]
     kinds = dict.fromkeys(random.sample(sorted(granted), n_wishes, counts=counts))
     if {"look", "thing"} <= kinds.keys():
