@@ -8,11 +8,10 @@ from typing import NamedTuple
 
 import torch
 
-from slm.model.gpt import new_gpt
 from slm.serve import Server, listen
 from slm.text.writer import Writer
 from slm.tokens.tokenizer import train_bpe
-from tests.tiny import model_params
+from tests.tiny import shaken
 
 TEXT = "Once upon a time there was a naïve little 🦆. It said: “Quack!”\n\nThen it swam away. The end."
 
@@ -26,13 +25,10 @@ class Running(NamedTuple):
 def tiny_writer() -> Writer:
     """Writes nonsense, and seldom ends by itself; at temperature 0 not at all."""
     tokenizer = train_bpe([TEXT] * 3, 340)
-    torch.manual_seed(0)
-    params = model_params(architecture="modern", n_head=2, n_embd=16, block_size=16)
-    model = new_gpt(params, tokenizer.get_vocab_size()).eval()
+    shape = {"architecture": "modern", "n_head": 2, "n_embd": 16, "block_size": 16}
+    model = shaken(tokenizer.get_vocab_size(), **shape)
     writer = Writer(model, tokenizer)
     with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += torch.randn_like(parameter) * 0.3
         model.head_weight[writer.end_of_text] *= 0.7
     return writer
 
