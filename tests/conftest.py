@@ -13,6 +13,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The longest first, so that neither of two processes ends with a long one while the other has nothing to do.
 LONGEST = ("sharing", "resume", "pipeline", "parallel", "impact", "recipes")
+LONGEST += ("cache_links", "undeclared", "bad_inputs", "finetune", "walkthrough", "stage")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

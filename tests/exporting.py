@@ -3,14 +3,13 @@
 import json
 from pathlib import Path
 
-import torch
 from tokenizers import Tokenizer
 
 from slm.export.card import About, read_about
 from slm.model.checkpoint import save_model
-from slm.model.gpt import GPT, new_gpt
+from slm.model.gpt import GPT
 from slm.tokens.tokenizer import train_bpe
-from tests.tiny import model_params
+from tests.tiny import shaken
 
 TEXT = "Once upon a time there was a duck. It didn't find 12 drums, did it? No – it'll look again!\n\n"
 BLOCK_SIZE = 32
@@ -29,13 +28,7 @@ def small_tokenizer() -> Tokenizer:
 
 
 def random_model(name: str, vocab_size: int) -> GPT:
-    """A model none of whose weights are zero, as those of a new modern one are."""
-    torch.manual_seed(0)
-    model = new_gpt(model_params(**MODELS[name]), vocab_size).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += torch.randn_like(parameter) * 0.2
-    return model
+    return shaken(vocab_size, by=0.2, **MODELS[name])
 
 
 def write_project(root: Path, name: str) -> tuple[GPT, Tokenizer, About]:

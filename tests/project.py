@@ -1,12 +1,19 @@
 """Copies of the project in temporary folders, to run the real pipeline in."""
 
+import io
 import os
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from importlib import import_module
 from pathlib import Path
+from unittest.mock import patch
 
 from ruamel.yaml import YAML
+
+from slm import stage
+from slm.params import run_command
 
 ROOT = Path(__file__).parents[1]
 
@@ -64,13 +71,30 @@ def change_params(folder: Path, changes: dict[str, dict]) -> None:
         yaml.dump(values, file)
 
 
-def run_stage(folder: Path, stage: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run one stage by hand."""
+def run_stage(folder: Path, name: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run one stage by hand, in a process of its own."""
     env = {**os.environ, **environment}
-    command = [sys.executable, "-m", f"stages.{stage}"]
+    command = [sys.executable, "-m", f"stages.{name}"]
     return subprocess.run(
         command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=200
     )
+
+
+def run_stages(*names: str) -> None:
+    """Run stages by hand in the current folder, in this process, which has imported what takes seconds."""
+    for name in names:
+        stage.run_stage(name, import_module(f"stages.{name.partition('@')[0]}").main)
+
+
+def run_module(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`python -m module` in the current folder, in this process too."""
+    out, err, status = io.StringIO(), io.StringIO(), 0
+    with patch.object(sys, "argv", [module, *arguments]), redirect_stdout(out), redirect_stderr(err):
+        try:
+            run_command(import_module(module).main)
+        except SystemExit as end:
+            status = int(end.code or 0)
+    return subprocess.CompletedProcess(sys.argv, status, out.getvalue(), err.getvalue())
 
 
 def git(folder: Path, *arguments: str) -> str:

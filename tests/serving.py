@@ -1,18 +1,22 @@
 """A server with a tiny model, on loopback."""
 
+import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from threading import Thread
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import torch
+from openai.types import Completion, CompletionUsage
 
-from slm.model.gpt import new_gpt
 from slm.serve import Server, listen
+from slm.text.generate import generate
 from slm.text.writer import Writer
-from slm.tokens.tokenizer import train_bpe
-from tests.tiny import model_params
+from slm.tokens.tokenizer import encode, train_bpe
+from tests.tiny import sample_params, shaken
 
 TEXT = "Once upon a time there was a naïve little 🦆. It said: “Quack!”\n\nThen it swam away. The end."
 
@@ -26,13 +30,10 @@ class Running(NamedTuple):
 def tiny_writer() -> Writer:
     """Writes nonsense, and seldom ends by itself; at temperature 0 not at all."""
     tokenizer = train_bpe([TEXT] * 3, 340)
-    torch.manual_seed(0)
-    params = model_params(architecture="modern", n_head=2, n_embd=16, block_size=16)
-    model = new_gpt(params, tokenizer.get_vocab_size()).eval()
+    shape = {"architecture": "modern", "n_head": 2, "n_embd": 16, "block_size": 16}
+    model = shaken(tokenizer.get_vocab_size(), **shape)
     writer = Writer(model, tokenizer)
     with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += torch.randn_like(parameter) * 0.3
         model.head_weight[writer.end_of_text] *= 0.7
     return writer
 
@@ -56,3 +57,40 @@ def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.005)
+
+
+def post(
+    url: str, body: Any, path: str = "/v1/completions", method: str = "POST", kind: str = "application/json"
+) -> tuple[int, Any]:
+    """The status and the JSON that a body is answered with; bytes are sent as they are."""
+    connection = HTTPConnection(urlsplit(url).netloc, timeout=60)
+    try:
+        body = body if isinstance(body, bytes) else json.dumps(body).encode()
+        connection.request(method, path, body, {"Content-Type": kind})
+        response = connection.getresponse()
+        assert response.headers["Access-Control-Allow-Origin"] is None
+        return response.status, json.loads(response.read())
+    finally:
+        connection.close()
+
+
+def joined(chunks: Iterable[Completion]) -> tuple[dict[int, str], dict[int, str], CompletionUsage | None]:
+    """Of a stream: each choice's text and why it ended, and the last chunk's counts."""
+    texts: dict[int, str] = {}
+    reasons: dict[int, str] = {}
+    usage = None
+    for chunk in chunks:
+        usage = chunk.usage
+        for choice in chunk.choices:
+            assert choice.index not in reasons, "more comes after the end"
+            texts[choice.index] = texts.get(choice.index, "") + choice.text
+            if choice.finish_reason:
+                reasons[choice.index] = choice.finish_reason
+    return texts, reasons, usage
+
+
+def alone(writer: Writer, prompt: str = "", **changes: Any) -> list[str]:
+    """What each sample of a prompt is, written without a server."""
+    params = sample_params(**{"num_samples": 1, "max_new_tokens": 16, **changes})
+    texts = generate(writer.model, [encode(writer.tokenizer, prompt)], params, writer.end_of_text)
+    return [writer.tokenizer.decode(ids) for ids in texts[0]]

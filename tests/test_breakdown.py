@@ -23,7 +23,7 @@ from slm.evaluation.perplexity import summary
 from slm.model.gpt import new_gpt
 from slm.params import UserError
 from slm.tokens.bins import SplitMeta
-from tests.tiny import model_params
+from tests.tiny import model_params, shaken
 
 VOCAB, BLOCK, END = 11, 8, 10
 
@@ -91,13 +91,8 @@ def test_documents_that_the_tokens_were_not_made_of_are_refused(tmp_path, n_docu
         document_bytes(path, SplitMeta(tokens=9, documents=n_documents, bytes=n_bytes))
 
 
-def random_model(architecture, seed=0):
-    torch.manual_seed(seed)
-    model = new_gpt(model_params(architecture=architecture), VOCAB).double().eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += torch.randn_like(parameter) * 0.3
-    return model
+def random_model(architecture):
+    return shaken(VOCAB, architecture=architecture).double()
 
 
 def text(n):

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from slm.model.cache import Cache
-from slm.model.gpt import new_gpt
-from tests.tiny import model_params
+from tests.tiny import shaken
 
 VOCAB, BLOCK_SIZE = 11, 8
 CLASSIC = {"architecture": "classic"}
@@ -18,13 +17,7 @@ MODELS = {
 
 
 def random_model(**changes):
-    """A model none of whose weights are zero, as those of a new modern one are."""
-    torch.manual_seed(0)
-    model = new_gpt(model_params(block_size=BLOCK_SIZE, **changes), VOCAB).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += torch.randn_like(parameter) * 0.3
-    return model
+    return shaken(VOCAB, block_size=BLOCK_SIZE, **changes)
 
 
 @pytest.fixture(params=MODELS)

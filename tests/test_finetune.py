@@ -18,7 +18,6 @@ from slm.corpus.turns import Turn
 from slm.evaluation.asking import answer_each, answer_loss, sampling, talk_over
 from slm.model.gpt import IGNORED, new_gpt
 from slm.params import UserError
-from slm.stage import run_stage
 from slm.text.chat import prompt
 from slm.tokens.tokenizer import END_OF_TEXT, encode, train_bpe
 from slm.training.finetune_params import Finetune, FinetuneParams, Task
@@ -26,10 +25,8 @@ from slm.training.learner import Learner
 from slm.training.pairs import Pairs, read_pairs, to_rows
 from slm.training.resume import Resume
 from slm.training.trainer import train
-from stages import ask, download, finetune, tokenize
-from stages import train as pretrain
 from tests.pipeline import enter
-from tests.project import TINY, clone
+from tests.project import TINY, clone, run_stages
 from tests.test_resume import signal_after
 from tests.tiny import FINETUNE as ITEM
 from tests.tiny import complaint, model_params, train_params
@@ -226,12 +223,8 @@ def project(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("SLM_PROGRESS", "off")
-        for name, module in (("download", download), ("tokenize", tokenize), ("train", pretrain)):
-            run_stage(name, module.main)
-        for name in "abc":
-            run_stage(f"finetune@{name}", finetune.main)
-        for name in "ab":
-            run_stage(f"ask@{name}", ask.main)
+        run_stages("download", "tokenize", "train")
+        run_stages(*(f"finetune@{name}" for name in "abc"), "ask@a", "ask@b")
     return folder
 
 
@@ -271,7 +264,7 @@ def test_a_finished_training_that_runs_again_takes_no_step_and_writes_the_same(p
     monkeypatch.chdir(project)
     monkeypatch.setenv("SLM_PROGRESS", "off")
     weights.unlink()
-    run_stage("finetune@a", finetune.main)
+    run_stages("finetune@a")
     assert weights.read_bytes() == before
     log = [json.loads(line) for line in (project / ".slm/log.jsonl").read_text().splitlines()]
     assert log[-1]["first_step"] == 4

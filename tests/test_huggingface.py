@@ -12,7 +12,7 @@ from slm.model.gpt import GPT, new_gpt
 from slm.model.huggingface import ARCHITECTURES, from_weights, to_config, to_weights
 from slm.model.modern import norm
 from slm.params import UserError
-from tests.tiny import model_params
+from tests.tiny import shaken
 
 VOCAB, BLOCK_SIZE = 11, 8
 MODERN = {"architecture": "modern", "n_head": 4, "n_kv_head": 2, "n_embd": 16}
@@ -28,14 +28,8 @@ IDS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6], [0, 10, 7, 7, 7, 2, 8, 1]])
 LONG = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2, 3, 8, 4]])
 
 
-def scrambled(**changes) -> GPT:
-    """A model with every parameter random, so that none can go missing unnoticed."""
-    model = new_gpt(model_params(block_size=BLOCK_SIZE, **changes), VOCAB).eval()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.5)
-    return model
+def random_model(**changes) -> GPT:
+    return shaken(VOCAB, by=0.5, block_size=BLOCK_SIZE, **changes)
 
 
 def in_transformers(model: GPT):
@@ -53,7 +47,7 @@ def meta(model: GPT) -> GPT:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_logits_are_those_of_transformers(name):
-    model = scrambled(**MODELS[name])
+    model = random_model(**MODELS[name])
     other = in_transformers(model)
     expected = model.double()(IDS)
     assert expected.std() > 0.5
@@ -62,7 +56,7 @@ def test_logits_are_those_of_transformers(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_all_weights_of_transformers_are_given_and_no_others(name):
-    model = scrambled(**MODELS[name])
+    model = random_model(**MODELS[name])
     config = AutoConfig.for_model(**to_config(model, end_of_text=0))
     with torch.device("meta"):
         other = AutoModelForCausalLM.from_config(config)
@@ -73,13 +67,13 @@ def test_all_weights_of_transformers_are_given_and_no_others(name):
 
 
 def test_qwen3_looks_back_as_far_past_block_size():
-    model = scrambled(**MODELS["swiglu"])
+    model = random_model(**MODELS["swiglu"])
     other = in_transformers(model)
     torch.testing.assert_close(other(LONG).logits, model.double()(LONG), rtol=0, atol=1e-5)
 
 
 def test_nanochat_has_no_window_and_agrees_within_block_size_only():
-    model = scrambled(**MODELS["gelu"])
+    model = random_model(**MODELS["gelu"])
     theirs, ours = in_transformers(model)(LONG).logits, model.double()(LONG)
     torch.testing.assert_close(theirs[:, :BLOCK_SIZE], ours[:, :BLOCK_SIZE], rtol=0, atol=1e-5)
     assert (theirs[:, BLOCK_SIZE:] - ours[:, BLOCK_SIZE:]).abs().amax() > 0.01
@@ -87,7 +81,7 @@ def test_nanochat_has_no_window_and_agrees_within_block_size_only():
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_weights_that_come_back_make_the_same_model(name):
-    model = scrambled(**MODELS[name])
+    model = random_model(**MODELS[name])
     other = meta(model)
     other.load_state_dict(from_weights(to_weights(model), other, Path("w")), assign=True)
     torch.testing.assert_close(other.eval()(IDS), model(IDS), rtol=0, atol=1e-5)
@@ -97,7 +91,7 @@ def test_the_weights_that_come_back_make_the_same_model(name):
 
 @given(st.floats(1e-6, 100))
 def test_an_embedding_of_any_size_comes_back_from_its_norm(size):
-    model = scrambled(**MODELS["swiglu"])
+    model = random_model(**MODELS["swiglu"])
     with torch.no_grad():
         model.token_embedding.weight.mul_(size)
     found = from_weights(to_weights(model), meta(model), Path("w"))["token_embedding.weight"]
@@ -114,7 +108,7 @@ def test_an_embedding_of_any_size_comes_back_from_its_norm(size):
     ],
 )
 def test_weights_that_no_such_model_has_are_named(name, weight, line):
-    model = scrambled(**MODELS[name])
+    model = random_model(**MODELS[name])
     weights = to_weights(model)
     weights[weight] = weights[weight] * 2 + 1
     with pytest.raises(UserError) as caught:

@@ -9,9 +9,8 @@ import torch
 
 from slm.evaluation.insight import MAX_ATTENTION, AttentionWeights, insight
 from slm.evaluation.perplexity import token_losses
-from slm.model.gpt import new_gpt
 from slm.tokens.tokenizer import END_OF_TEXT, decode, encode, train_bpe
-from tests.tiny import model_params
+from tests.tiny import shaken
 
 TEXT = "A cat sat on a mat, naïve 猫 and 🐈.\n" * 20
 SHAPES = {
@@ -26,19 +25,9 @@ def tokenizer():
     return train_bpe([TEXT], 280)
 
 
-def new_model(vocab_size, **shape):
-    """One that has preferences: a new modern one has none."""
-    torch.manual_seed(0)
-    model = new_gpt(model_params(n_embd=24, **shape), vocab_size).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += torch.randn_like(parameter) * 0.3
-    return model
-
-
 @pytest.fixture(params=SHAPES.values(), ids=SHAPES.keys())
 def model(request, tokenizer):
-    return new_model(tokenizer.get_vocab_size(), **request.param)
+    return shaken(tokenizer.get_vocab_size(), n_embd=24, **request.param)
 
 
 def values_and_outputs(model, ids):
@@ -71,7 +60,7 @@ def test_weights_times_values_are_the_models_own_attention(model, n_tokens):
 
 
 def test_so_are_those_of_a_text_longer_than_the_window_which_is_masked(tokenizer):
-    windowed = new_model(tokenizer.get_vocab_size(), architecture="modern", block_size=8)
+    windowed = shaken(tokenizer.get_vocab_size(), n_embd=24, architecture="modern", block_size=8)
     assert_weights_explain_the_outputs(windowed, n_tokens=20)
 
 

@@ -1,10 +1,7 @@
 """Sheets for judges are blind, work in a browser, and their verdicts are counted rightly."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,7 +12,7 @@ from slm.judging import Tally, Verdicts, count, in_words, make_sheet, read_verdi
 from slm.params import UserError
 from tests.browser import dom_of, needs_browser
 from tests.pipeline import enter, start_pipeline
-from tests.project import ROOT
+from tests.project import run_module
 from tests.tiny import SAMPLE
 
 N_STORIES = 12  # of each temperature
@@ -90,12 +87,6 @@ class Page(HTMLParser):
             self.visible += data
         else:
             self.scripts[self._script] += data
-
-
-def judging(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "slm.judging", *arguments]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
 
 def verdicts_of(page: Page, judge: str, choose) -> dict:
@@ -185,13 +176,13 @@ def test_judges_of_a_pair_add_up_to_one_verdict(repository):
 
 def test_the_command_makes_a_sheet_of_the_params_temperature_and_tallies_what_was_said(repository, tmp_path):
     path = tmp_path / "sheet.html"
-    made = judging("sheet", "main", "bobs", "--pairs", "8", "-o", str(path))
+    made = run_module("slm.judging", "sheet", "main", "bobs", "--pairs", "8", "-o", str(path))
     assert (made.returncode, made.stderr) == (0, "")
     page = Page(path.read_text(encoding="utf-8"))
     assert page.sheet["comparison"]["temperature"] == 0.6
     assert len(page.sheet["pairs"]) == 8
     (tmp_path / "ann.json").write_text(json.dumps(verdicts_of(page, "ann", likes_bob)))
-    result = judging("tally", str(tmp_path / "ann.json"))
+    result = run_module("slm.judging", "tally", str(tmp_path / "ann.json"))
     assert result.stdout.splitlines() == [
         "bobs against main, stories of temperature 0.6",
         "pairs: 8, files of verdicts: 1",
@@ -226,7 +217,7 @@ def test_what_cannot_be_compared_is_named(repository, a, b, temperature, n_pairs
 
 
 def test_a_comparison_that_cannot_be_made_is_one_line_and_no_sheet(repository, tmp_path):
-    result = judging("sheet", "main", "nobody", "-o", str(tmp_path / "sheet.html"))
+    result = run_module("slm.judging", "sheet", "main", "nobody", "-o", str(tmp_path / "sheet.html"))
     expected = "error: nobody: unknown Git revision 'nobody'\n"
     assert (result.returncode, result.stdout, result.stderr) == (1, "", expected)
     assert list(tmp_path.iterdir()) == []
@@ -278,7 +269,7 @@ def test_files_of_verdicts_that_do_not_add_up_are_refused(repository, tmp_path):
     ):
         with pytest.raises(UserError, match=re.escape(complaint)):
             read_verdicts([ann, written(name, file)])
-    result = judging("tally", str(tmp_path / "none.json"))
+    result = run_module("slm.judging", "tally", str(tmp_path / "none.json"))
     assert result.returncode == 1
     assert result.stderr == f"error: {tmp_path / 'none.json'}: No such file or directory\n"
 

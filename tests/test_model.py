@@ -6,18 +6,9 @@ import pytest
 import torch
 
 from slm.model.gpt import GPT, IGNORED, cross_entropy, n_params, new_gpt
-from tests.tiny import model_params
+from tests.tiny import model_params, shaken
 
 VOCAB = 11
-
-
-def scrambled(model: GPT) -> GPT:
-    """The model with every parameter random, so that none can go missing unnoticed."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
-    return model
 
 
 def reference_logits(model: GPT, ids: list[int]) -> torch.Tensor:
@@ -57,14 +48,14 @@ def reference_logits(model: GPT, ids: list[int]) -> torch.Tensor:
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_logits_are_those_of_the_formulas(bias):
-    model = scrambled(new_gpt(model_params(bias=bias), VOCAB)).double().eval()
+    model = shaken(VOCAB, bias=bias).double()
     ids = [[3, 1, 4, 1, 5, 9, 2, 6], [0, 10, 7, 7, 7, 2, 8, 1]]
     expected = torch.stack([reference_logits(model, row) for row in ids])
     torch.testing.assert_close(model(torch.tensor(ids)), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_a_later_token_changes_no_earlier_logits():
-    model = scrambled(new_gpt(model_params(), VOCAB)).eval()
+    model = shaken(VOCAB)
     ids = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]])
     for position in range(1, 8):
         changed = ids.clone()
@@ -75,7 +66,7 @@ def test_a_later_token_changes_no_earlier_logits():
 
 
 def test_last_gives_the_last_of_all_logits():
-    model = scrambled(new_gpt(model_params(), VOCAB)).eval()
+    model = shaken(VOCAB)
     ids = torch.tensor([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]])
     for last in (1, 3, 5):
         torch.testing.assert_close(model(ids, last=last), model(ids)[:, -last:])
@@ -87,8 +78,7 @@ def test_more_tokens_than_block_size_are_refused():
 
 
 def test_dropout_changes_training_but_not_evaluation():
-    torch.manual_seed(0)
-    model = scrambled(new_gpt(model_params(dropout=0.5), VOCAB))
+    model = shaken(VOCAB, dropout=0.5).train()
     ids = torch.tensor([[3, 1, 4, 1, 5]])
     assert not torch.equal(model(ids), model(ids))
     model.eval()

@@ -7,24 +7,19 @@ import torch
 
 from slm.model.gpt import cross_entropy, n_params, new_gpt
 from slm.model.modern import ModernGPT, norm, rotary_angles, rotate
-from tests.tiny import model_params
+from tests.tiny import model_params, shaken
 
 VOCAB = 11
+MODERN = {"architecture": "modern", "n_head": 4, "n_kv_head": 2, "n_embd": 16}
 IDS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6], [0, 10, 7, 7, 7, 2, 8, 1]])
 
 
 def modern_params(**changes):
-    return model_params(**{"architecture": "modern", "n_head": 4, "n_kv_head": 2, "n_embd": 16, **changes})
+    return model_params(**{**MODERN, **changes})
 
 
-def scrambled(**changes) -> ModernGPT:
-    """A model with every parameter random, so that none can go missing unnoticed."""
-    model = new_gpt(modern_params(**changes), VOCAB).double().eval()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.5)
-    return model
+def modern(**changes) -> ModernGPT:
+    return shaken(VOCAB, by=0.5, **{**MODERN, **changes}).double()
 
 
 def reference_logits(model: ModernGPT, ids: list[int]) -> torch.Tensor:
@@ -77,7 +72,7 @@ def reference_logits(model: ModernGPT, ids: list[int]) -> torch.Tensor:
 
 @pytest.mark.parametrize("changes", [{}, {"mlp": "swiglu", "n_kv_head": 4}, {"tied": True, "n_kv_head": 1}])
 def test_logits_are_those_of_the_formulas_also_past_block_size(changes):
-    model = scrambled(**changes)
+    model = modern(**changes)
     ids = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2, 3, 8, 4]  # block_size is 8
     torch.testing.assert_close(model(torch.tensor([ids]))[0], reference_logits(model, ids), rtol=0, atol=1e-5)
 
@@ -92,7 +87,7 @@ def test_only_the_distance_between_tokens_counts():
 
 
 def test_a_later_token_changes_no_earlier_logits_and_a_far_one_reaches_through_the_layers_only():
-    model = scrambled()
+    model = modern()
     ids = torch.arange(20)[None] % VOCAB
     changed = ids.clone()
     changed[0, 2] = 9
@@ -137,20 +132,20 @@ def test_parameters_are_counted_by_hand():
 
 
 def test_dropout_changes_training_but_not_evaluation():
-    model = scrambled(dropout=0.5).train()
+    model = modern(dropout=0.5).train()
     assert not torch.equal(model(IDS), model(IDS))
     model.eval()
     assert torch.equal(model(IDS), model(IDS))
 
 
 def test_last_gives_the_last_of_all_logits():
-    model = scrambled()
+    model = modern()
     for last in (1, 3, 8):
         torch.testing.assert_close(model(IDS, last=last), model(IDS)[:, -last:])
 
 
 def test_bfloat16_within_autocast_is_near_float32():
-    model = scrambled().float()
+    model = modern().float()
     with torch.autocast("cpu", torch.bfloat16):
         near = model(IDS)
     torch.testing.assert_close(near.float(), model(IDS), rtol=0.1, atol=0.3)

@@ -7,17 +7,15 @@ from itertools import islice
 
 import numpy as np
 import pytest
-import torch
 
 from slm.corpus.stories.generator import tell
 from slm.corpus.stories.pairs import PHENOMENA, pairs
 from slm.evaluation.pairs import BATCH_SIZE, score_pairs
 from slm.evaluation.perplexity import token_losses
-from slm.model.gpt import new_gpt
 from slm.tokens.tokenizer import END_OF_TEXT, encode, train_bpe
 from tests.project import ROOT
 from tests.test_stories import Replay, WrongTurnError
-from tests.tiny import model_params
+from tests.tiny import shaken
 
 
 class ToldError(Exception):
@@ -112,19 +110,10 @@ def tokenizer():
     return train_bpe([pair.good for pair in islice(pairs("name", 5), 100)], vocab_size=400)
 
 
-def random_model(tokenizer, **changes):
-    torch.manual_seed(0)
-    model = new_gpt(model_params(**changes), tokenizer.get_vocab_size()).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += torch.randn_like(parameter) * 0.2
-    return model
-
-
 @pytest.mark.parametrize("architecture", ["classic", "modern"])
 def test_the_likelier_text_is_the_one_whose_tokens_lose_less(tokenizer, architecture):
     end = tokenizer.token_to_id(END_OF_TEXT)
-    model = random_model(tokenizer, architecture=architecture, block_size=512)
+    model = shaken(tokenizer.get_vocab_size(), by=0.2, architecture=architecture, block_size=512)
     n = BATCH_SIZE + 3
     expected = []
     for phenomenon in PHENOMENA:
@@ -143,6 +132,7 @@ def test_the_likelier_text_is_the_one_whose_tokens_lose_less(tokenizer, architec
 def test_pairs_longer_than_the_context_are_scored_in_what_fits(tokenizer):
     end = tokenizer.token_to_id(END_OF_TEXT)
     for block_size in (4, 64):
-        scores = score_pairs(random_model(tokenizer, block_size=block_size), tokenizer, end, 10, seed=7)
+        model = shaken(tokenizer.get_vocab_size(), by=0.2, block_size=block_size)
+        scores = score_pairs(model, tokenizer, end, 10, seed=7)
         assert [(name, n) for name, _, n in scores] == [(name, 10) for name in PHENOMENA]
         assert all(0 <= share <= 1 for _, share, _ in scores)

@@ -190,7 +190,7 @@ def test_interrupted_and_killed_two_processes_end_with_the_same_bytes_and_no_orp
         assert not psutil.wait_procs(others, timeout=30)[1], "an orphan goes on training"
         assert said.count("interrupted by SIGTERM after step") == (number == signal.SIGTERM)
     step = last_step(folder / ".slm/states")
-    result = run(folder, *DVC)
+    result = run(folder, *STAGE)
     assert result.returncode == 0, result.stderr
     assert result.stderr.count(f"training: goes on after step {step:,} of 200\n") == 1
     assert digests(folder) == digests(whole)

@@ -9,19 +9,14 @@ import torch
 from slm.evaluation.perplexity import perplexity, summary, token_losses, windows
 from slm.model.gpt import new_gpt
 from slm.params import UserError
-from tests.tiny import model_params
+from tests.tiny import shaken
 
 VOCAB, BLOCK, END = 11, 8, 10
 
 
 @pytest.fixture
 def model():
-    torch.manual_seed(0)
-    model = new_gpt(model_params(), VOCAB).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += torch.randn_like(parameter) * 0.3
-    return model
+    return shaken(VOCAB)
 
 
 def text(n: int) -> np.ndarray:

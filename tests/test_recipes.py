@@ -18,7 +18,6 @@ from dvc.repo import Repo
 from ruamel.yaml import YAML
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from slm import stage
 from slm.corpus.splits import is_validation
 from slm.corpus.stories.generator import stories
 from slm.model.gpt import n_params, new_gpt
@@ -26,11 +25,10 @@ from slm.model.params import ModelParams
 from slm.tokens.bins import open_bin, read_meta
 from slm.tokens.params import TokenizerParams
 from slm.tokens.tokenizer import decode, load
-from stages import evaluate, plot, quality, report, sample, tokenize, train
 from stages.check import check
 from tests.hub import serve
 from tests.pipeline import STAGES
-from tests.project import ROOT, change_params, clone, run_stage
+from tests.project import ROOT, change_params, clone, run_stage, run_stages
 
 RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
 BY_DVC = "tinystories-cpu"  # the others' stages run in this process, which has torch loaded
@@ -182,8 +180,7 @@ def test_a_recipe_runs_shortened_from_download_to_report(environment, tmp_path, 
     monkeypatch.chdir(tmp_path)
     result = run_stage(tmp_path, "download")
     assert result.returncode == 0, result.stderr
-    for module in (tokenize, train, evaluate, sample, quality, plot, report):
-        stage.run_stage(module.__name__.removeprefix("stages."), module.main)
+    run_stages(*STAGES[1:])
     assert_complete(recipe)
 
 

@@ -7,99 +7,14 @@ from html.parser import HTMLParser
 
 import pytest
 
-from slm.corpus.summary import Corpus
 from slm.params import UserError
-from slm.report.card import NOT_KNOWN, licence, power_of_ten
 from slm.report.found import read_found
-from slm.report.headlines import headlines, millions, verdict
 from slm.report.page import report_page
 from slm.report.short import report_in_short
 from slm.report.tables import tables
 from stages import plot
 from tests.browser import dom_of, needs_browser
-from tests.tiny import DATA, MODEL, SAMPLE, TRAIN
-
-HOSTILE = "<script src='http://localhost/x.js'></script><img src=http://localhost/y.png onerror=alert(1)>"
-TEXT = f"Once *there* was {HOSTILE} and\n# a \"cat\" & 'dog'.\n\n1. `It` ended | $here$."
-PARAMS = {"data": DATA, "model": MODEL, "train": TRAIN, "sample": SAMPLE | {"prompts": [HOSTILE]}}
-PARAMS |= {"evaluate": {"ngram_order": 5, "corpora": {}}}
-N_STORIES = 4  # of each temperature, one more than is shown
-
-
-def write(folder, name, content):
-    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
-
-
-def write_results(folder, known):
-    """What the earlier stages leave, of a corpus of which all is known or as little as can be."""
-    made_with = {"made_with": ["torch==2.0", "Pillow==1.0"]}
-    split = {"documents": 1234, "bytes": 5_000_000}
-    corpus = {"source": "embedded: stories", "licence": "MIT", "train": split, "validation": split}
-    tokens = {"train_tokens": 9000, "validation_tokens": 100, "bytes_per_token": 4.0}
-    training = {"steps": 20, "tokens": 2_000_000, "epochs": 1.5, "parameters": 5000, "dtype": "float32"}
-    evaluation = {"val_loss": 2.0, "perplexity": 7.389, "bits_per_byte": 1.0}
-    evaluation |= (
-        {"ngram_gap_closed": 0.75, "pairs_accuracy": 0.9, "bits_per_byte_interval": [0.9, 1.1]}
-        if known
-        else {}
-    )
-    write(folder, "reports/train.csv", "tokens,train_loss,learning_rate,grad_norm\n5,3,0.1,1\n9,2,0.1,inf\n")
-    write(folder, "reports/val.csv", "tokens,val_loss\n0,6\n9,2.1\n")
-    write(folder, "data/corpus/summary.json", corpus | made_with)
-    write(folder, "reports/tokens.json", tokens | made_with)
-    write(folder, "reports/train.json", training | {"device": "cpu"} | made_with)
-    write(folder, "reports/eval.json", evaluation | made_with)
-    write(folder, "models/config.json", {"architecture": "gpt", "vocab_size": 300, "model": MODEL})
-    baselines = (
-        "name,bits_per_byte\nuniform,8\n"
-        + "5-gram,1.6\n" * known
-        + "this model,1\n"
-        + "entropy,0.8\n" * known
-    )
-    write(folder, "reports/baselines.csv", baselines)
-    write(
-        folder, "reports/by_position.csv", "position,context,loss,tokens\n1,trained,3,10\n2,trained,2.5,20\n"
-    )
-    write(folder, "reports/by_frequency.csv", "training_count,loss,tokens,kinds\n0,9,1,1\n1,5,2,2\n")
-    write(folder, "reports/pairs.csv", "phenomenon,accuracy,pairs\n" + f'"{HOSTILE}",0.9,10\n' * known)
-    columns = "temperature,stories,ended,distinct_2,repetition,copies" + ",consistent" * known
-    rows = [f"{t},{N_STORIES},1,0.5,0,0.25" + ",0.5" * known for t in (0.5, 1)]
-    write(folder, "reports/quality.csv", "\n".join([columns, *rows]) + "\n")
-    consistent = {"consistent": 0.5} if known else {}
-    write(folder, "reports/quality.json", {"copies": 0.25} | consistent | made_with)
-    if known:
-        write(
-            folder,
-            "reports/scores/lambada.json",
-            {"lambada": {"bits_per_byte": 2.5, "last_word_accuracy": 0.125}},
-        )
-    stories = [
-        {
-            "temperature": t,
-            "sample": n,
-            "text": f"{n} at {t}. {TEXT}",
-            "ended": n > 1,
-            "complaints": [HOSTILE] * known,
-        }
-        for n in range(N_STORIES, 0, -1)
-        for t in (1.0, 0.5)
-    ]
-    write(folder, "data/stories.jsonl", "".join(json.dumps(story) + "\n" for story in stories))
-    write(folder, "data/insight.json", {
-        "given": 1,
-        "tokens": ["Once", HOSTILE, "\n", "<|endoftext|>"],
-        "probabilities": [0.5, 0.001, 0.25, 1.0],
-        "alternatives": [[["Once", 0.5], [HOSTILE, 0.25]]] * 4,
-        "attention": [[[[1.0, 0.0], [0.5, 0.5]]] * 3] * 2,
-    })  # fmt: skip
-    return folder
-
-
-def with_scores(*names):
-    """The params that ask for scores of further texts."""
-    corpora = {name: {"file": f"{name}.txt", "kind": "text"} for name in names}
-    return PARAMS | {"evaluate": {"ngram_order": 5, "corpora": corpora}}
+from tests.findings import HOSTILE, PARAMS, with_scores, write, write_picture, write_results
 
 
 def read(folder):
@@ -234,7 +149,6 @@ def test_what_is_not_known_of_a_corpus_is_not_there(found, found_less):
         assert words in more
         assert words not in less
     assert "None" not in less
-    assert [line.name for line in headlines(found_less)] == ["loss", "perplexity", "bits a byte", "copied"]
 
 
 def test_tables_hold_the_numbers_and_no_empty_columns(found, found_less):
@@ -279,52 +193,6 @@ def test_in_short_it_is_headlines_pictures_that_are_there_and_two_texts(found):
     assert quoted[3].startswith("2 at 1.0. ")
 
 
-def test_the_verdict_says_what_is_known_in_one_sentence(found, found_less):
-    assert verdict(found) == (
-        "It has gone 75% of the way from counting 5-grams to the best prediction possible; "
-        "50% of its texts contradict nothing, and 25% are copied."
-    )
-    assert verdict(found_less) == (
-        "It is as unsure of the next token as if 7.4 were equally likely; 25% of its texts are copied."
-    )
-
-
-@pytest.mark.parametrize("bits, gap, said", [
-    (1.0, None, "It needs 38% fewer bits for unseen text than counting 5-grams does;"),
-    (1.7, None, "It predicts unseen text no better than counting 5-grams does;"),
-    (1.7, -0.1, "It predicts unseen text no better than counting 5-grams does;"),
-])  # fmt: skip
-def test_beside_counting_the_verdict_does_not_flatter(found, bits, gap, said):
-    evaluation = found.evaluation.model_copy(update={"bits_per_byte": bits, "ngram_gap_closed": gap})
-    assert verdict(found._replace(evaluation=evaluation)).startswith(said)
-
-
-def test_a_model_that_copies_nothing_is_said_to(found):
-    quality = found.story_quality.model_copy(update={"copies": 0.0})
-    assert verdict(found._replace(story_quality=quality)).endswith("contradict nothing, and none is copied.")
-
-
-@pytest.mark.parametrize("origin, expected", [
-    ({"source": "embedded: stories", "licence": "MIT"}, "MIT, the project’s own"),
-    ({"source": "hub", "name": "roneneldan/TinyStories", "licence": "not stated"}, "CDLA-Sharing-1.0"),
-    ({"source": "hub", "name": "owner/films", "licence": "apache-2.0"}, "apache-2.0"),
-    ({"source": "hub", "name": "owner/films", "licence": "not stated"}, NOT_KNOWN),
-    ({"source": "files", "licence": "as the owner of the files says"}, "as the owner of the files says"),
-])  # fmt: skip
-def test_a_licence_is_named_where_it_is_known(origin, expected):
-    split = {"documents": 1, "bytes": 1}
-    assert licence(Corpus(**origin, train=split, validation=split)) == expected
-
-
-def test_large_numbers_are_said_as_people_say_them():
-    assert [millions(n) for n in (917_504, 29_995_392, 3_000_000_000)] == [
-        "917,504",
-        "30 million",
-        "3 billion",
-    ]
-    assert power_of_ten(30_940_000_000_000) == "3.1 · 10¹³"
-
-
 @pytest.mark.parametrize("name", [
     "data/corpus/summary.json", "data/insight.json", "data/stories.jsonl", "models/config.json",
     "reports/baselines.csv", "reports/by_frequency.csv", "reports/by_position.csv", "reports/eval.json",
@@ -346,7 +214,8 @@ def test_a_score_that_is_not_under_its_name_is_refused(tmp_path):
 
 def test_a_score_that_is_no_longer_asked_for_is_left_out(tmp_path):
     write_results(tmp_path, known=True)
-    assert read(tmp_path).scores.keys() == {"lambada"}
+    write_picture(tmp_path)
+    assert read_found(tmp_path, with_scores("lambada")).scores.keys() == {"lambada"}
     assert read_found(tmp_path, PARAMS).scores == {}
 
 

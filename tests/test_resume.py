@@ -67,7 +67,7 @@ def signal_after(step: int, root: Path, number: int) -> Iterator[None]:
         watcher.join()
 
 
-HARD = {"max_steps": 200, "eval_interval": 7, "grad_accum_steps": 2, "patience": 100}
+HARD = {"max_steps": 120, "eval_interval": 7, "grad_accum_steps": 2, "patience": 100}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -135,12 +135,13 @@ def test_other_params_do_not_go_on_from_these_states(tmp_path, change):
 
 def test_other_code_data_or_threads_do_not_go_on_from_these_states(tmp_path, monkeypatch):
     def first_step(inputs) -> int:
-        resume = Resume(tmp_path / "states", {"params": {"train": TRAIN_VALUES}, **inputs})
-        params = train_params()
+        short = {"max_steps": 3}  # more threads than cores wait for each other
+        resume = Resume(tmp_path / "states", {"params": {"train": {**TRAIN_VALUES, **short}}, **inputs})
+        params = train_params(**short)
         result = train(model_params(), params, windows(params), VOCAB, tmp_path / "out", resume)
         return result.measured["first_step"]
 
-    assert [first_step({"files": "a"}), first_step({"files": "a"}), first_step({"files": "b"})] == [0, 20, 0]
+    assert [first_step({"files": "a"}), first_step({"files": "a"}), first_step({"files": "b"})] == [0, 3, 0]
     monkeypatch.setenv("SLM_THREADS", str(torch.get_num_threads() + 1))
     before = torch.get_num_threads()
     try:
@@ -183,7 +184,7 @@ def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_bytes(tmp_path, 
     assert 0 < steps[0] < steps[1] < killing.LONG["train"]["max_steps"]
     result = run(folder, *DVC)
     assert result.returncode == 0, result.stderr
-    assert f"goes on after step {steps[-1]:,} of 1,000" in result.stderr
+    assert f"goes on after step {steps[-1]:,} of 600" in result.stderr
     assert (digests(folder), (folder / "dvc.lock").read_text()) == whole
     log = [json.loads(line) for line in (folder / ".slm/log.jsonl").read_text().splitlines()]
     assert (log[-1]["stage"], log[-1]["result"], log[-1]["first_step"]) == ("train", "done", steps[-1])
@@ -222,7 +223,7 @@ def test_two_queued_experiments_train_side_by_side_each_with_its_own_state(tmp_p
     entries = [json.loads(line) for line in (folder / ".slm/log.jsonl").read_text().splitlines()]
     trained = [entry for entry in entries if entry["stage"] == "train"]
     assert [(entry["result"], entry["first_step"], entry["last_step"]) for entry in trained] == [
-        ("done", 0, 1000)
+        ("done", 0, 600)
     ] * 2
     assert len({entry["experiment"] for entry in trained}) == 2
     assert len(list((folder / ".slm/states").iterdir())) == 2

@@ -1,10 +1,8 @@
 """Which experiments belong to a sweep, and what is drawn of them; read from a real repository of DVC."""
 
 import json
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import matplotlib.image
@@ -22,7 +20,7 @@ from slm.model.params import ModelParams
 from slm.params import read_yaml
 from slm.sweep import SWEEPS, Run, draw, fit_power_law
 from tests.pipeline import enter, start_pipeline
-from tests.project import ROOT, change_params, git
+from tests.project import ROOT, change_params, git, run_module
 
 ENTROPY = 0.2
 # Loss and consistency are a power law and a saturating share of the parameters and the context.
@@ -98,12 +96,6 @@ def repository(repository_once, monkeypatch):
     git(repository_once, "checkout", "-q", ".")
 
 
-def sweep(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "slm.sweep", *arguments]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-
-
 def rows(result: subprocess.CompletedProcess[str]) -> list[list[str]]:
     """The cells of the printed table below its head."""
     assert (result.returncode, result.stderr) == (0, "")
@@ -117,7 +109,7 @@ def has(path: Path, color: str) -> bool:
 
 
 def test_sizes_are_the_experiments_that_differ_in_size_alone(repository, tmp_path):
-    assert rows(sweep("sizes", "-o", str(tmp_path / "sizes.png"))) == [
+    assert rows(run_module("slm.sweep", "sizes", "-o", str(tmp_path / "sizes.png"))) == [
         ["main", "2 × 16", "64", "32,000", f"{0.2 + 3 * 32_000**-0.25 + 1 / 64:.4f}", "25% of 40"],
         ["deep", "4 × 16", "64", "64,000", f"{0.2 + 3 * 64_000**-0.25 + 1 / 64:.4f}", "25% of 40"],
         ["wide", "2 × 64", "64", "128,000", f"{0.2 + 3 * 128_000**-0.25 + 1 / 64:.4f}", "25% of 40"],
@@ -128,7 +120,7 @@ def test_sizes_are_the_experiments_that_differ_in_size_alone(repository, tmp_pat
 def test_blocks_are_those_that_differ_in_context_and_batch_alone_and_may_lack_consistency(
     repository, tmp_path
 ):
-    found = rows(sweep("blocks", "-o", str(tmp_path / "blocks.png")))
+    found = rows(run_module("slm.sweep", "blocks", "-o", str(tmp_path / "blocks.png")))
     assert [(row[0], row[2], row[5]) for row in found] == [
         ("short", "32", ""),
         ("main", "64", "25% of 40"),
@@ -139,7 +131,7 @@ def test_blocks_are_those_that_differ_in_context_and_batch_alone_and_may_lack_co
 
 def test_the_params_file_says_what_has_to_be_equal(repository, tmp_path):
     change_params(repository, {"train": {"learning_rate": 0.2}})
-    result = sweep("sizes", "-o", str(tmp_path / "sizes.png"))
+    result = run_module("slm.sweep", "sizes", "-o", str(tmp_path / "sizes.png"))
     assert result.returncode == 1
     keys = "model.n_layer, model.n_embd, model.n_head, model.n_kv_head"
     assert result.stderr == f"error: fewer than two experiments of this commit differ in {keys} alone\n"
@@ -148,7 +140,7 @@ def test_the_params_file_says_what_has_to_be_equal(repository, tmp_path):
 
 def test_outside_of_a_repository_it_is_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    result = sweep("sizes", "-o", "sizes.png")
+    result = run_module("slm.sweep", "sizes", "-o", "sizes.png")
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith("error: dvc exp show: ")
     assert result.stderr.count("\n") == 1

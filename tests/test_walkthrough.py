@@ -17,7 +17,8 @@ from slm.corpus.documents import Document, read_documents, write_corpus
 from slm.params import UserError
 from slm.tokens.tokenizer import load
 from slm.walkthrough import find_story
-from tests.project import ROOT, change_params, clone, git, run_stage
+from tests.pipeline import enter
+from tests.project import ROOT, change_params, clone, git, run_module, run_stages
 
 SIGNS = (
     "# *Über* | a `tick` and ``two``, <|endoftext|> & 1 < 2 _said_ [Bo](x): $5!\n- 🦆 quacked.\n1. End\n\n"
@@ -43,9 +44,10 @@ def project(tmp_path_factory):
     change_params(folder, CHANGES)
     for name, times in (("mine.jsonl", range(1, 9)), ("held-out.jsonl", (5, 1, 3, 4))):
         (folder / name).write_text("\n".join(json.dumps({"text": SIGNS * n + str(n)}) for n in times))
-    for stage in ("download", "tokenize", "train"):
-        result = run_stage(folder, stage, SLM_DEVICE="cpu", SLM_PROGRESS="off")
-        assert result.returncode == 0, result.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        enter(folder, patch)
+        patch.setenv("SLM_DEVICE", "cpu")
+        run_stages("download", "tokenize", "train")
     return folder
 
 
@@ -160,10 +162,11 @@ def test_another_run_prints_the_same_page(project, page):
     assert walkthrough(project).stdout == page
 
 
-def test_without_a_run_of_the_pipeline_it_says_what_is_missing_in_one_line(tmp_path):
+def test_without_a_run_of_the_pipeline_it_says_what_is_missing_in_one_line(tmp_path, monkeypatch):
     (tmp_path / "slm").symlink_to(ROOT / "slm")
     (tmp_path / "params.yaml").symlink_to(ROOT / "params.yaml")
-    result = walkthrough(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    result = run_module("slm.walkthrough")
     expected = "error: models/tokenizer.json: no such file; `dvc repro` makes it\n"
     assert (result.returncode, result.stdout, result.stderr) == (1, "", expected)
 

@@ -6,8 +6,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+import torch
 
 from slm.corpus.params import DataParams
+from slm.model.gpt import GPT, new_gpt
 from slm.model.params import ModelParams
 from slm.params import Section, UserError
 from slm.text.params import SampleParams
@@ -103,6 +105,16 @@ def train_params(**changes: Any) -> TrainParams:
 
 def sample_params(**changes: Any) -> SampleParams:
     return SampleParams.check({**SAMPLE, **changes})
+
+
+def shaken(vocab_size: int, by: float = 0.3, **changes: Any) -> GPT:
+    """A model with every weight moved: a new one has no preferences, and weights of zero hide mistakes."""
+    torch.manual_seed(0)
+    model = new_gpt(model_params(**changes), vocab_size).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += torch.randn_like(parameter) * by
+    return model
 
 
 def complaint(section: type[Section], values: dict[str, Any]) -> str:
