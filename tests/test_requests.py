@@ -1,5 +1,6 @@
 """Requests for stories: what they wish for is there, and what is held out is not trained on."""
 
+import re
 from itertools import combinations, islice
 from random import Random
 
@@ -40,8 +41,7 @@ def test_a_story_of_any_plot_can_be_summed_up_and_asked_about_in_its_own_words(t
         for question, answer in questions(plot, story.roles):
             assert question.endswith("?")
             texts.append(answer)
-            words = answer.rstrip(".").removeprefix("To ").removeprefix("In ").removeprefix("The ")
-            words = words.removeprefix("A ").removeprefix("An ")
+            words = re.sub("^(To|In|The|A|An|It was) ", "", answer).rstrip(".")
             assert words.lower() in story.text.lower(), (plot, question, answer)
         assert all(text[0].isupper() and text.endswith(".") and "{" not in text for text in texts)
 
@@ -66,6 +66,7 @@ def test_every_story_grants_what_was_wished_of_it(told):
     ({"plot": "bought", "look": "old bag"}, "Write a story about someone who works to buy an old bag."),
     ({"plot": "dark", "look": "old bag"},
      "Write a story about someone who is afraid at night. There is an old bag in it."),
+    ({"word": "brave", "feeling": "glad"}, "Write a story. Use the word brave. In the end the hero is glad."),
     ({"place": "the park", "food": "egg", "friend": "Rosa"},
      "Write a story. There is an egg in it. They go to the park. The friend is Rosa."),
 ])  # fmt: skip

@@ -24,6 +24,7 @@ def test_a_story_grants_what_it_tells_and_nothing_else():
         "clothes": {"hat"},
         "weather": {"sunny"},
         "hobby": {"dance"},
+        "feeling": {"happy"},
         "ending": {"well"},
         "summary": {STORY},
         "question": {STORY},
@@ -35,6 +36,7 @@ def test_a_story_grants_what_it_tells_and_nothing_else():
     ("kind boy", "kind frog", "hero", "frog"),
     ("tiny fan from", "big bell from", "look", "big bell"),
     ("red hat", "red cap", "clothes", "cap"),
+    ("Now Tom was happy, not sad.", "Now Tom felt glad, not sad.", "feeling", "glad"),
     ("Now Tom was happy, not sad.", "Now Tom was still sad.", "ending", "well"),
 ])  # fmt: skip
 def test_what_is_told_otherwise_is_read_otherwise(old, new, kind, value):
