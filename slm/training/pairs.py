@@ -44,15 +44,15 @@ class Pairs:
         n_rows, size = len(self._train[0]), self._params.batch_size
         places = [divmod(row, n_rows) for row in range(step * size, (step + 1) * size)]
         rows = [order(n_rows, self._params.seed, epoch)[place] for epoch, place in places]
-        return trimmed(self._train[0][rows], self._train[1][rows])
+        return self._train[0][rows].long(), self._train[1][rows].long()
 
     def validation(self) -> Iterator[Rows]:
         """The held-out conversations with the first `eval_tokens` targets."""
         counts = (self._validation[1] != IGNORED).sum(1).cumsum(0)
         most = self._params.eval_tokens or int(counts[-1])
         n_rows = int((counts < most).sum()) + 1
-        inputs, targets = (part[:n_rows].split(self._params.batch_size) for part in self._validation)
-        yield from map(trimmed, inputs, targets)
+        inputs, targets = (part[:n_rows].long().split(self._params.batch_size) for part in self._validation)
+        yield from zip(inputs, targets, strict=True)
 
 
 def read_pairs(item: Finetune, params: TrainParams, tokenizer: Tokenizer, block_size: int) -> Pairs:
@@ -106,12 +106,6 @@ def to_row(
         ids += new + wanted
         targets += [IGNORED] * (len(new) - 1) + wanted + [end_of_text]
     return ids[:block_size], targets[:block_size]
-
-
-def trimmed(inputs: Tensor, targets: Tensor) -> Rows:
-    """The rows (B, T) as far as any has a target: what comes after that is learned by none."""
-    last = int((targets != IGNORED).any(0).nonzero().max())
-    return inputs[:, : last + 1].long(), targets[:, : last + 1].long()
 
 
 def count_targets(targets: Tensor) -> int:
