@@ -9,10 +9,12 @@ from threading import Thread
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+import openai
 import torch
 from openai.types import Completion, CompletionUsage
 
 from slm.serve import Server, listen
+from slm.serving.engine import Engine
 from slm.text.generate import generate
 from slm.text.writer import Writer
 from slm.tokens.tokenizer import encode, train_bpe
@@ -57,6 +59,34 @@ def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.005)
+
+
+@contextmanager
+def client_of(running: Running) -> Iterator[openai.OpenAI]:
+    """OpenAI's own client, that asks once."""
+    with openai.OpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+@contextmanager
+def idle(running: Running) -> Iterator[Engine]:
+    """The engine, which has nothing to do before this, and must have nothing to do after it."""
+    engine = running.server.engine
+    wait_for(lambda: engine.n_texts == 0)
+    yield engine
+    wait_for(lambda: engine.n_texts == 0)
+
+
+def ask_for_three_and_leave(running: Running, engine: Engine, path: str, body: dict[str, Any]) -> None:
+    """Ask for endless texts, and close the connection while they are written; then they must not be."""
+    connection = HTTPConnection(urlsplit(running.url).netloc)
+    connection.request("POST", path, json.dumps({**body, "n": 3}), {"Content-Type": "application/json"})
+    if body["stream"]:
+        assert connection.getresponse().readline().startswith(b"data: ")
+    wait_for(lambda: engine.n_texts == 3)
+    connection.close()
+    connection.sock = None
+    wait_for(lambda: engine.n_texts == 0)
 
 
 def post(

@@ -15,7 +15,17 @@ from benchmarks.serve import load
 from slm.serving import engine as engines
 from slm.text.generate import generate
 from slm.tokens.tokenizer import encode
-from tests.serving import alone, joined, post, serving, tiny_writer, wait_for
+from tests.serving import (
+    alone,
+    ask_for_three_and_leave,
+    client_of,
+    idle,
+    joined,
+    post,
+    serving,
+    tiny_writer,
+    wait_for,
+)
 from tests.tiny import sample_params
 
 ENDLESS = {"model": "slm", "prompt": "", "temperature": 0, "max_tokens": 4096}  # some seconds' work
@@ -29,17 +39,14 @@ def running():
 
 @pytest.fixture
 def client(running):
-    with openai.OpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0) as client:
+    with client_of(running) as client:
         yield client
 
 
 @pytest.fixture
 def engine(running):
-    """It has nothing to do before a test, and must have nothing to do after it."""
-    engine = running.server.engine
-    wait_for(lambda: engine.n_texts == 0)
-    yield engine
-    wait_for(lambda: engine.n_texts == 0)
+    with idle(running) as engine:
+        yield engine
 
 
 def test_each_choice_is_the_sample_that_the_library_writes_of_its_prompt(client, running):
@@ -197,15 +204,7 @@ def test_the_benchmark_counts_the_tokens_of_all_its_clients_texts(running):
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_frees_its_places(stream, running, engine):
-    connection = HTTPConnection(urlsplit(running.url).netloc)
-    body = json.dumps({**ENDLESS, "n": 3, "stream": stream})
-    connection.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
-    if stream:
-        assert connection.getresponse().readline().startswith(b"data: ")
-    wait_for(lambda: engine.n_texts == 3)
-    connection.close()
-    connection.sock = None
-    wait_for(lambda: engine.n_texts == 0)
+    ask_for_three_and_leave(running, engine, "/v1/completions", {**ENDLESS, "stream": stream})
 
 
 def test_texts_that_find_no_place_wait_and_those_that_find_no_waiting_room_are_told(

@@ -1,9 +1,7 @@
 """Chats with the server, over real HTTP on loopback, with OpenAI's own client."""
 
-import json
 import re
-from http.client import HTTPConnection
-from urllib.parse import urlsplit
+from functools import partial
 
 import openai
 import pytest
@@ -15,7 +13,7 @@ from slm.generate import Talk
 from slm.serving.params import MAX_PROMPT, ChatRequest
 from slm.text import chat
 from slm.text.params import draw_params
-from tests.serving import serving, tiny_writer, wait_for
+from tests.serving import ask_for_three_and_leave, client_of, idle, post, serving, tiny_writer
 
 REQUEST = {"role": "user", "content": "Once"}
 ANSWER = {"role": "assistant", "content": "upon a time"}
@@ -23,6 +21,8 @@ ENDLESS = {"model": "slm", "messages": [REQUEST], "temperature": 0, "max_tokens"
 FORGOTTEN = re.compile(
     r"\(it no longer sees the first (?:request|(\d+) requests)\)\n"
 )  # as the terminal has it
+
+post_chat = partial(post, path="/v1/chat/completions")
 
 
 @pytest.fixture(scope="module")
@@ -33,29 +33,14 @@ def running():
 
 @pytest.fixture
 def chats(running):
-    with openai.OpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0) as client:
+    with client_of(running) as client:
         yield client.chat.completions
 
 
 @pytest.fixture
 def engine(running):
-    """It has nothing to do before a test, and must have nothing to do after it."""
-    engine = running.server.engine
-    wait_for(lambda: engine.n_texts == 0)
-    yield engine
-    wait_for(lambda: engine.n_texts == 0)
-
-
-def post(url, body):
-    """The status and the JSON that a body is answered with."""
-    connection = HTTPConnection(urlsplit(url).netloc, timeout=60)
-    try:
-        headers = {"Content-Type": "application/json"}
-        connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
-        response = connection.getresponse()
-        return response.status, json.loads(response.read())
-    finally:
-        connection.close()
+    with idle(running) as engine:
+        yield engine
 
 
 def test_over_several_turns_each_answer_is_the_terminals_and_as_much_is_forgotten(chats, running, capsys):
@@ -143,7 +128,7 @@ def test_values_without_effect_are_allowed_as_clients_send_them(running):
     none = {"max_completion_tokens": None, "tools": None, "stop": None}
     answer = {**ANSWER, "refusal": None, "tool_calls": None}
     body = {"messages": [REQUEST, answer, REQUEST], "max_tokens": 2, **without, **none}
-    assert post(running.url, body)[0] == 200
+    assert post_chat(running.url, body)[0] == 200
 
 
 @pytest.mark.parametrize("body, param, message", [
@@ -164,7 +149,7 @@ def test_values_without_effect_are_allowed_as_clients_send_them(running):
     ({"messages": [REQUEST], "max_completion_tokens": 0}, "max_completion_tokens", "0 should be"),
 ])  # fmt: skip
 def test_a_bad_request_is_refused_with_the_reason_in_openais_form(body, param, message, running):
-    status, answer = post(running.url, body)
+    status, answer = post_chat(running.url, body)
     error = answer["error"]
     assert (status, error["type"], error["param"]) == (400, "invalid_request_error", param)
     assert message in error["message"]
@@ -193,7 +178,7 @@ BODIES = st.fixed_dictionaries(
 @given(BODIES)
 @settings(max_examples=40, deadline=None)
 def test_no_body_whatever_makes_the_server_fail(running, body):
-    assert post(running.url, {**body, "stream": False, "max_tokens": 2})[0] in (200, 400, 404)
+    assert post_chat(running.url, {**body, "stream": False, "max_tokens": 2})[0] in (200, 400, 404)
 
 
 WORDS = st.lists(st.sampled_from(["Once", "upon a time", "🦆", "\n\n", ">", ""]), max_size=4).map(" ".join)
@@ -209,12 +194,4 @@ def test_the_fewest_turns_are_left_out_that_let_the_model_see_the_rest(running, 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_frees_its_places(stream, running, engine):
-    connection = HTTPConnection(urlsplit(running.url).netloc)
-    body = json.dumps({**ENDLESS, "n": 3, "stream": stream})
-    connection.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
-    if stream:
-        assert connection.getresponse().readline().startswith(b"data: ")
-    wait_for(lambda: engine.n_texts == 3)
-    connection.close()
-    connection.sock = None
-    wait_for(lambda: engine.n_texts == 0)
+    ask_for_three_and_leave(running, engine, "/v1/chat/completions", {**ENDLESS, "stream": stream})

@@ -40,7 +40,7 @@ def wishes_of(plot: str, roles: Roles, random: Random) -> Wishes:
     granted |= {"hero": roles["h"]["kind"], "plot": plot, "ending": "well"}
     if "t" in roles:
         granted["look"] = roles["t"]["the"]
-    granted["word"] = random.choice([roles["trait"][""], roles["c"]["the"].split()[0]])  # shy, or red
+    granted["word"] = random.choice([roles["trait"][""], roles["c"]["the"].split()[0]])  # brave, or red
     [n_wishes] = random.choices((1, 2, 3, 4), weights=(1, 2, 3, 3))
     counts = [WEIGHTS.get(kind, 1) for kind in sorted(granted)]
     kinds = dict.fromkeys(random.sample(sorted(granted), n_wishes, counts=counts))
