@@ -22,15 +22,15 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.peers import machine, synchronize
 from benchmarks.racing import CONTEXT, validation_loss
+from slm.core.errors import UserError, run_command
+from slm.core.progress import Progress
 from slm.model.gpt import n_params
 from slm.model.params import ModelParams
-from slm.params import UserError, run_command
-from slm.progress import Progress
-from slm.tokens.bins import open_bin, read_meta
-from slm.training.batches import training_batch
-from slm.training.learner import Learner
-from slm.training.params import TrainParams
-from slm.training.schedule import learning_rate, n_pieces
+from slm.tokenizer.bins import open_bin, read_meta
+from slm.train.data import training_batch
+from slm.train.learner import Learner
+from slm.train.params import TrainParams
+from slm.train.schedule import learning_rate, n_pieces
 
 RECIPE = "the recipe"
 CHANGES: dict[str, dict[str, Any]] = {  # keys of `model` and `train` that differ from the params file's

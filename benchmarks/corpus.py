@@ -16,10 +16,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from slm.corpus.stories.generator import PLOTS, Story, stories
-from slm.results.kinds import Baseline
-from slm.results.reading import read_table
-from slm.tokens.bins import open_bin, read_meta
+from slm.report.reading import read_table
+from slm.report.schema import Baseline
+from slm.tokenizer.bins import open_bin, read_meta
+from storygrammar.grammar.generator import PLOTS, Story, stories
 
 SEED = 42
 N_FOR_WORDS = 2000
@@ -53,8 +53,8 @@ def measure(n: int) -> dict[str, str]:
 
 def measure_context() -> dict[str, str]:
     """What a short context costs on the validation split of data/tokens: name → value."""
-    from slm.evaluation.perplexity import token_losses
-    from slm.model.checkpoint import load_model
+    from slm.eval.perplexity import token_losses
+    from slm.model.gpt import load_model
 
     tokens = Path("data/tokens")
     model, validation = load_model(Path("models")), open_bin(tokens, "validation")

@@ -26,16 +26,15 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.peers import machine
+from slm.core.errors import run_command
 from slm.export.card import read_about
+from slm.export.gguf import write_gguf
 from slm.export.huggingface import write_folder
-from slm.export.llamacpp import write_gguf
-from slm.model.checkpoint import load_model
-from slm.model.gpt import GPT, new_gpt
+from slm.generate.batch import generate
+from slm.generate.params import SampleParams
+from slm.model.gpt import GPT, load_model, new_gpt
 from slm.model.huggingface import ARCHITECTURES, model_type
-from slm.params import run_command
-from slm.text.generate import generate
-from slm.text.params import SampleParams
-from slm.tokens.tokenizer import END_OF_TEXT, encode, load
+from slm.tokenizer.tokenizer import END_OF_TEXT, encode, load
 
 PROMPTS = ("", "Once upon a time", "There was a")
 VARIANTS = {  # of the random models

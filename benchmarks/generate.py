@@ -25,13 +25,13 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.peers import GPT2, SEED, Shape, machine, nanogpt, synchronize
-from slm.device import setup_torch
+from slm.core.errors import UserError, run_command
+from slm.generate.batch import generate
+from slm.generate.params import SampleParams
+from slm.model.device import setup_torch
 from slm.model.gpt import GPT, new_gpt
 from slm.model.huggingface import to_weights
 from slm.model.params import ModelParams
-from slm.params import UserError, run_command
-from slm.text.generate import generate
-from slm.text.params import SampleParams
 
 SHAPE = Shape(n_layer=6, n_head=6, n_embd=384, block_size=512, vocab_size=50_257)
 END, TOP_K = 0, 50

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from slm.params import UserError, run_command
+from slm.core.errors import UserError, run_command
 from tests.killing import DVC, STAGE, digests, project, run, run_killed
 
 COMMANDS = {"the stage": STAGE, "dvc repro": DVC}

@@ -22,9 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from slm.device import autocast, setup_torch
-from slm.params import UserError
-from slm.training.batches import to_device
+from slm.core.errors import UserError
+from slm.model.device import autocast, setup_torch
+from slm.train.data import to_device
 
 SEED = 1337  # of nanoGPT's train.py, as are these
 BETA1, WEIGHT_DECAY, GRAD_CLIP = 0.9, 0.1, 1.0

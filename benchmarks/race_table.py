@@ -12,7 +12,7 @@ from statistics import mean
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.racing import SIDES, Run
-from slm.params import UserError, run_command
+from slm.core.errors import UserError, run_command
 
 COLUMNS = [
     "",

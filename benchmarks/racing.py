@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from benchmarks.peers import Peer, Shape, nanogpt_batch, nanogpt_rate, synchronize
+from slm.core.progress import Progress
 from slm.model.gpt import cross_entropy, n_params
 from slm.model.params import ModelParams
-from slm.progress import Progress
-from slm.tokens.bins import open_bin, read_meta
-from slm.training.batches import training_batch
-from slm.training.learner import Learner
-from slm.training.params import TrainParams
-from slm.training.schedule import learning_rate, n_pieces
+from slm.tokenizer.bins import open_bin, read_meta
+from slm.train.data import training_batch
+from slm.train.learner import Learner
+from slm.train.params import TrainParams
+from slm.train.schedule import learning_rate, n_pieces
 
 SIDES = {"ours": "this project", "nanogpt": "nanoGPT", "transformers": "GPT-2 of transformers"}
 LAYERS, HEADS, WIDTH, CONTEXT = 4, 4, 128, 256  # of the other sides' models; the context is everyone's

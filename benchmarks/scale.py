@@ -26,10 +26,10 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from slm.corpus.stories.generator import stories
-from slm.files import read_json
-from slm.params import UserError, run_command
-from slm.tokens.bins import read_meta
+from slm.core.errors import UserError, run_command
+from slm.core.files import read_json
+from slm.tokenizer.bins import read_meta
+from storygrammar.grammar.generator import stories
 from tests.hub import serve
 from tests.project import clone
 from tests.tiny import HUB

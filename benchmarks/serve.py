@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.peers import machine
-from slm.params import UserError, run_command
+from slm.core.errors import UserError, run_command
 
 
 class Load(NamedTuple):
@@ -78,7 +78,7 @@ def main() -> None:
     args = parser.parse_args()
     if min(*args.clients, args.requests - 1, args.tokens) < 1:
         parser.error("--clients and --tokens: must be at least 1, --requests 2")
-    command = [sys.executable, "-m", "slm.serve", "--model", str(args.model), "--port", "0"]
+    command = [sys.executable, "-m", "slm.cli.serve", "--model", str(args.model), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             url = urlsplit(server.stdout.readline().strip())

@@ -20,14 +20,14 @@ from tempfile import TemporaryDirectory
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.peers import machine
-from slm.params import UserError, run_command
+from slm.core.errors import UserError, run_command
 from tests.pipeline import STAGES
 from tests.project import clone, git
 
 UNTIL_MAIN = """
 import runpy, sys
-import slm.stage
-slm.stage.run_stage = lambda name, main: slm.stage.Stage(name)
+import slm.core.stage
+slm.core.stage.run_stage = lambda name, main: slm.core.stage.Stage(name)
 runpy.run_module(f"stages.{sys.argv[1]}", run_name="__main__")
 """
 WHOLE = """
@@ -36,7 +36,7 @@ runpy.run_module(f"stages.{sys.argv[1]}", run_name="__main__")
 print("torch" in sys.modules)
 """
 REPRO = [sys.executable, "-m", "dvc", "repro"]
-FIRST_TOKEN = [sys.executable, "-m", "slm.generate", "Once", "--max-new-tokens", "1"]
+FIRST_TOKEN = [sys.executable, "-m", "slm.cli.generate", "Once", "--max-new-tokens", "1"]
 
 
 def run(command: list[str], folder: Path) -> tuple[float, str]:
@@ -76,7 +76,7 @@ def main() -> None:
             f"the same, {len(STAGES)} empty stages": (REPRO, empty),
             "`python -c pass`": ([sys.executable, "-c", "pass"], project),
             "`import torch`": ([sys.executable, "-c", "import torch"], project),
-            "`python -m slm.generate`, the first token": (FIRST_TOKEN, project),
+            "`python -m slm.cli.generate`, the first token": (FIRST_TOKEN, project),
         }
         for folder in (project, empty):
             run(REPRO, folder)

@@ -29,13 +29,13 @@ import tiktoken
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from slm.corpus.documents import Document, read_documents, write_corpus
-from slm.corpus.params import DataFiles, DataParams
-from slm.corpus.textfiles import read_files
-from slm.params import UserError, run_command
-from slm.tokens.encoding import write_bins
-from slm.tokens.params import TokenizerParams
-from slm.tokens.tokenizer import END_OF_TEXT, gpt2_files
+from slm.core.errors import UserError, run_command
+from slm.data.documents import Document, read_documents, write_corpus
+from slm.data.params import DataFiles, DataParams
+from slm.data.textfiles import read_files
+from slm.tokenizer.encode import write_bins
+from slm.tokenizer.params import TokenizerParams
+from slm.tokenizer.tokenizer import END_OF_TEXT, gpt2_files
 
 TIKTOKEN_SOURCE = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/"
 

@@ -7,7 +7,7 @@ The texts hold documents separated by `<|endoftext|>`; all sides get the tokens 
 trains on the first. The runs take turns, each alone in a process of its own with an empty compiler cache. The
 clock starts with the first step: compilation counts, looks at the validation split do not. Before its first
 run a side has two short trials, eager and compiled, to see what gets further in the time; these do not count.
-This project keeps freed memory in its process, as ever (`keep_memory` of slm/device.py); the others do not.
+This project keeps freed memory in its process (`keep_memory` of slm/model/device.py); the others do not.
 
 This project trains by its params file, for its `max_steps`. The others have a time: their learning rate is
 fitted to it by the speed of the trial, then of the run itself, so that their cosine ends when the time does.
@@ -32,15 +32,15 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.peers import SEED, machine
 from benchmarks.race_table import read_log, table
 from benchmarks.racing import CONTEXT, HEADS, LAYERS, SIDES, WIDTH, Race, Run, train, trial
-from slm.corpus.documents import write_corpus
-from slm.corpus.params import DataFiles, DataParams
-from slm.corpus.textfiles import read_files
-from slm.files import append_line
+from slm.core.errors import UserError, run_command
+from slm.core.files import append_line
+from slm.data.documents import write_corpus
+from slm.data.params import DataFiles, DataParams
+from slm.data.textfiles import read_files
 from slm.model.params import ModelParams
-from slm.params import UserError, run_command
-from slm.tokens.encoding import write_bins
-from slm.tokens.params import TokenizerParams
-from slm.training.params import TrainParams
+from slm.tokenizer.encode import write_bins
+from slm.tokenizer.params import TokenizerParams
+from slm.train.params import TrainParams
 
 Trials = dict[bool, tuple[float, float]]  # compiled or not: seconds of the first step, and of a later one
 

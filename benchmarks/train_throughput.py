@@ -4,7 +4,7 @@
 
 A step is forward, backward, clipping and the optimizer's; the first ones, in which a model is compiled, do
 not count. The sides take turns, round by round, and so does a matrix product; medians are compared. All
-sides run in one process, so nanoGPT gains from what `keep_memory` (slm/device.py) does there, too.
+sides run in one process, so nanoGPT gains from what `keep_memory` (slm/model/device.py) does there, too.
 
 FLOPs a token are 6N + 12·L·C·T (Chowdhery et al. 2022, appendix B), with N parameters without the embeddings
 that are only looked up, L layers, C channels and T tokens of context; utilisation is their share of what the
@@ -26,12 +26,12 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.peers import Peer, Shape, machine, synchronize
-from slm.device import setup_torch
+from slm.core.errors import run_command
+from slm.model.device import setup_torch
 from slm.model.gpt import n_params
 from slm.model.params import ModelParams
-from slm.params import run_command
-from slm.training.learner import Learner
-from slm.training.params import TrainParams
+from slm.train.learner import Learner
+from slm.train.params import TrainParams
 
 GPT2_VOCABULARY, PADDED = 50_257, 50_304
 SIZES = {  # what is trained, and batch size

@@ -12,5 +12,5 @@ from typing import Any
 def __getattr__(name: str) -> Any:
     """`load`, which takes torch: it is imported when it is asked for, as not all that uses slm needs it."""
     if name == "load":
-        return import_module("slm.text.writer").load
+        return import_module("slm.inference").load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

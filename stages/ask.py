@@ -8,9 +8,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from slm.files import write_metrics, write_table, write_text
-from slm.stage import Stage, run_stage
-from slm.training.finetune_params import FinetuneParams
+from slm.core.files import write_metrics, write_table, write_text
+from slm.core.stage import Stage, run_stage
+from slm.sft.params import FinetuneParams
 
 COLUMNS = ("wishes_met", "answers_right", "answer_loss")
 TABLE = ("kind", "wishes", "met", "chance", "counts", "untuned_met")
@@ -20,14 +20,14 @@ N_TALKS = 3  # conversations there
 
 def main(stage: Stage) -> None:
     item = stage.load(FinetuneParams)[stage.item]
-    from slm.corpus.stories.requests import ABOUT_ANY
-    from slm.device import setup_torch
-    from slm.evaluation.answers import answers_page
-    from slm.evaluation.asking import answer_each, answer_loss, sampling, talk_over
-    from slm.evaluation.wishes import score, summary
-    from slm.model.checkpoint import load_model
-    from slm.tokens.tokenizer import load
-    from slm.training.pairs import source, to_rows
+    from slm.eval.answers import answers_page
+    from slm.eval.constraints import score, summary
+    from slm.eval.sft import answer_each, answer_loss, sampling, talk_over
+    from slm.model.device import setup_torch
+    from slm.model.gpt import load_model
+    from slm.sft.data import source, to_rows
+    from slm.tokenizer.tokenizer import load
+    from storygrammar.requests.requests import ABOUT_ANY
 
     tokenizer, device = load(Path("models/tokenizer.json")), setup_torch()
     untuned, tuned = (

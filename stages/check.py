@@ -3,15 +3,16 @@
 import sys
 from pathlib import Path
 
-from slm.corpus.params import DataParams
-from slm.evaluation.params import EvaluateParams
-from slm.evaluation.quality_params import QualityParams
+from slm.core.config import PARAMS_FILE, Section, read_yaml
+from slm.core.errors import UserError, run_command
+from slm.data.params import DataParams
+from slm.eval.params import EvaluateParams
+from slm.generate.params import SampleParams
 from slm.model.params import ModelParams
-from slm.params import PARAMS_FILE, Section, UserError, read_yaml, run_command
-from slm.text.params import SampleParams
-from slm.tokens.params import TokenizerParams
-from slm.training.finetune_params import FinetuneParams
-from slm.training.params import TrainParams
+from slm.quality.params import QualityParams
+from slm.sft.params import FinetuneParams
+from slm.tokenizer.params import TokenizerParams
+from slm.train.params import TrainParams
 
 SECTIONS: tuple[type[Section], ...] = (
     DataParams,

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from slm.corpus.documents import write_corpus
-from slm.corpus.params import DataParams
-from slm.corpus.sources import open_source
-from slm.stage import Stage, run_stage
+from slm.core.stage import Stage, run_stage
+from slm.data.documents import write_corpus
+from slm.data.params import DataParams
+from slm.data.sources import open_source
 
 
 def main(stage: Stage) -> None:

@@ -4,10 +4,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from slm.evaluation.params import EvaluateParams
-from slm.files import write_metrics, write_table
-from slm.stage import Stage, run_stage
-from slm.tokens.bins import open_bin, read_meta
+from slm.core.files import write_metrics, write_table
+from slm.core.stage import Stage, run_stage
+from slm.eval.params import EvaluateParams
+from slm.tokenizer.bins import open_bin, read_meta
 
 COLUMNS = ("val_loss", "perplexity", "bits_per_byte", "ngram_gap_closed", "pairs_accuracy")
 PAIRS_SEED = 1
@@ -15,15 +15,15 @@ PAIRS_SEED = 1
 
 def main(stage: Stage) -> None:
     params = stage.load(EvaluateParams)
-    from slm.corpus.documents import read_documents
-    from slm.corpus.summary import read_summary
-    from slm.device import setup_torch
-    from slm.evaluation import breakdown
-    from slm.evaluation.baselines import baselines, gap_closed
-    from slm.evaluation.pairs import score_pairs
-    from slm.evaluation.perplexity import summary, token_losses
-    from slm.model.checkpoint import load_model
-    from slm.tokens.tokenizer import load
+    from slm.data.documents import read_documents
+    from slm.data.summary import read_summary
+    from slm.eval import breakdown
+    from slm.eval.baselines import baselines, gap_closed
+    from slm.eval.minimal_pairs import score_pairs
+    from slm.eval.perplexity import summary, token_losses
+    from slm.model.device import setup_torch
+    from slm.model.gpt import load_model
+    from slm.tokenizer.tokenizer import load
 
     tokens, corpus = Path("data/tokens"), Path("data/corpus")
     meta = read_meta(tokens)

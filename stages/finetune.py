@@ -6,22 +6,22 @@ Each key of `finetune` is a stage of its own.
 import sys
 from pathlib import Path
 
-from slm.files import write_metrics, write_text
-from slm.stage import Stage, project_folder, run_stage
-from slm.training.curves import write_curve
-from slm.training.finetune_params import FinetuneParams
-from slm.training.params import TrainParams
+from slm.core.files import write_metrics, write_text
+from slm.core.stage import Stage, project_folder, run_stage
+from slm.sft.params import FinetuneParams
+from slm.train.history import write_curve
+from slm.train.params import TrainParams
 
 
 def main(stage: Stage) -> None:
     item = stage.load(FinetuneParams)[stage.item]
     params = item.train_params(stage.load(TrainParams))
-    from slm.model.checkpoint import load_model  # after the params: torch takes its time
-    from slm.tokens.tokenizer import load
-    from slm.training.memory import check_memory
-    from slm.training.pairs import read_pairs
-    from slm.training.resume import Resume
-    from slm.training.trainer import train
+    from slm.model.gpt import load_model  # after the params: torch takes its time
+    from slm.sft.data import read_pairs
+    from slm.tokenizer.tokenizer import load
+    from slm.train.memory import check_memory
+    from slm.train.resume import Resume
+    from slm.train.trainer import train
 
     tokenizer = load(Path("models/tokenizer.json"))
     model = load_model(Path("models"), vocab_size=tokenizer.get_vocab_size())

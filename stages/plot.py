@@ -2,19 +2,19 @@
 
 from pathlib import Path
 
-from slm.figures.curves import draw_loss, draw_optimization
-from slm.figures.evaluation import (
+from slm.core.stage import Stage, run_stage
+from slm.report import schema as kinds
+from slm.report.figures.curves import draw_loss, draw_optimization
+from slm.report.figures.evaluation import (
     draw_bits_per_byte,
     draw_by_frequency,
     draw_by_position,
     draw_pairs,
     draw_quality,
 )
-from slm.figures.style import save
-from slm.figures.text import draw_attention, draw_heat
-from slm.results import kinds
-from slm.results.reading import read_result, read_table
-from slm.stage import Stage, run_stage
+from slm.report.figures.style import save
+from slm.report.figures.text import draw_attention, draw_heat
+from slm.report.reading import read_result, read_table
 
 
 def main(stage: Stage) -> None:

@@ -2,25 +2,25 @@
 
 from pathlib import Path
 
-from slm.evaluation.quality_params import QualityParams
-from slm.files import write_metrics, write_table
-from slm.stage import Stage, run_stage
-from slm.text.params import SampleParams
+from slm.core.files import write_metrics, write_table
+from slm.core.stage import Stage, run_stage
+from slm.generate.params import SampleParams
+from slm.quality.params import QualityParams
 
 COLUMNS = ("ended", "distinct_2", "copies", "consistent")
 
 
 def main(stage: Stage) -> None:
     params, sample = stage.load(QualityParams), stage.load(SampleParams)
-    from slm.corpus.summary import read_summary
-    from slm.device import setup_torch
-    from slm.evaluation.consistency import complaints
-    from slm.evaluation.quality import judge, summary, unknown_words, write_stories
-    from slm.model.checkpoint import load_model
-    from slm.progress import Progress
-    from slm.text.generate import generate
-    from slm.tokens.bins import open_bin
-    from slm.tokens.tokenizer import END_OF_TEXT, load
+    from slm.core.progress import Progress
+    from slm.data.summary import read_summary
+    from slm.generate.batch import generate
+    from slm.model.device import setup_torch
+    from slm.model.gpt import load_model
+    from slm.quality.quality import judge, summary, unknown_words, write_stories
+    from slm.tokenizer.bins import open_bin
+    from slm.tokenizer.tokenizer import END_OF_TEXT, load
+    from storygrammar.checker.consistency import complaints
 
     tokenizer = load(Path("models/tokenizer.json"))
     model = load_model(Path("models"), setup_torch(), tokenizer.get_vocab_size())

@@ -3,18 +3,18 @@
 import json
 from pathlib import Path
 
-from slm.files import write_text
-from slm.stage import Stage, run_stage
-from slm.text.params import SampleParams
+from slm.core.files import write_text
+from slm.core.stage import Stage, run_stage
+from slm.generate.params import SampleParams
 
 
 def main(stage: Stage) -> None:
     params = stage.load(SampleParams)
-    from slm.device import setup_torch
-    from slm.evaluation.insight import insight
-    from slm.model.checkpoint import load_model
-    from slm.text.samples import samples_page, write_samples
-    from slm.tokens.tokenizer import END_OF_TEXT, encode, load
+    from slm.generate.insight import insight
+    from slm.generate.samples import samples_page, write_samples
+    from slm.model.device import setup_torch
+    from slm.model.gpt import load_model
+    from slm.tokenizer.tokenizer import END_OF_TEXT, encode, load
 
     tokenizer = load(Path("models/tokenizer.json"))
     model = load_model(Path("models"), setup_torch(), tokenizer.get_vocab_size())

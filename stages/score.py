@@ -6,17 +6,17 @@ Each text in `evaluate.corpora` is a stage of its own.
 import sys
 from pathlib import Path
 
-from slm.evaluation.params import EvaluateParams
-from slm.files import write_json
-from slm.stage import Stage, run_stage
+from slm.core.files import write_json
+from slm.core.stage import Stage, run_stage
+from slm.eval.params import EvaluateParams
 
 
 def main(stage: Stage) -> None:
     params = stage.load(EvaluateParams)
-    from slm.device import setup_torch
-    from slm.evaluation.corpora import score
-    from slm.model.checkpoint import load_model
-    from slm.tokens.tokenizer import load
+    from slm.eval.datasets import score
+    from slm.model.device import setup_torch
+    from slm.model.gpt import load_model
+    from slm.tokenizer.tokenizer import load
 
     tokenizer = load(Path("models/tokenizer.json"))
     model = load_model(Path("models"), setup_torch(), tokenizer.get_vocab_size())

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from slm.files import write_metrics
-from slm.stage import Stage, run_stage
-from slm.tokens.bins import read_meta
-from slm.tokens.encoding import write_bins
-from slm.tokens.params import TokenizerParams
+from slm.core.files import write_metrics
+from slm.core.stage import Stage, run_stage
+from slm.tokenizer.bins import read_meta
+from slm.tokenizer.encode import write_bins
+from slm.tokenizer.params import TokenizerParams
 
 
 def main(stage: Stage) -> None:

@@ -3,25 +3,25 @@
 import os
 from pathlib import Path
 
-from slm.files import write_metrics
+from slm.core.errors import run_command
+from slm.core.files import write_metrics
+from slm.core.stage import Stage, project_folder, run_stage
 from slm.model.params import ModelParams
-from slm.params import run_command
-from slm.stage import Stage, project_folder, run_stage
-from slm.tokens.bins import open_bin, read_meta
-from slm.training.curves import write_curve
-from slm.training.params import TrainParams
+from slm.tokenizer.bins import open_bin, read_meta
+from slm.train.history import write_curve
+from slm.train.params import TrainParams
 
 COLUMNS = ("parameters", "tokens")
 
 
 def main(stage: Stage) -> None:
     model_params, train_params = stage.load(ModelParams), stage.load(TrainParams)
-    from slm.training.batches import Windows  # after the params: torch takes its time
-    from slm.training.memory import check_memory
-    from slm.training.pretrained import read_pretrained
-    from slm.training.processes import together
-    from slm.training.resume import Resume
-    from slm.training.trainer import train
+    from slm.train.data import Windows  # after the params: torch takes its time
+    from slm.train.launch import together
+    from slm.train.memory import check_memory
+    from slm.train.pretrained import read_pretrained
+    from slm.train.resume import Resume
+    from slm.train.trainer import train
 
     tokens = Path("data/tokens")
     vocab_size = read_meta(tokens).vocab_size

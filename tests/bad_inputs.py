@@ -17,8 +17,8 @@ from unittest.mock import patch
 import pyarrow as pa
 import torch
 
-from slm.params import run_command
-from slm.stage import run_stage
+from slm.core.errors import run_command
+from slm.core.stage import run_stage
 from stages import check
 from tests import project, tiny
 from tests.pipeline import STAGES
@@ -70,7 +70,8 @@ from tests.spoiling import (
     write,
 )
 
-NEEDED = ("data", "models", "reports", "requirements", "slm", "stages", ".slm", "params.yaml", "dvc.yaml")
+NEEDED = ("data", "models", "reports", "requirements", "slm", "storygrammar", "stages")
+NEEDED += (".slm", "params.yaml", "dvc.yaml")
 ENVIRONMENT = {"SLM_PROGRESS": "off", "SLM_DEVICE": "cpu", "SLM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 

@@ -6,8 +6,8 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import HTMLResponse
 
-from slm.serving.page import page_of
-from slm.text.writer import Writer
+from slm.inference import Writer
+from slm.serve.page import page_of
 from tests.browser import opened
 from tests.serving import serving, wait_for
 

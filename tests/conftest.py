@@ -12,8 +12,8 @@ os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The longest first, so that neither of two processes ends with a long one while the other has nothing to do.
-LONGEST = ("sharing", "resume", "pipeline", "parallel", "impact", "recipes")
-LONGEST += ("cache_links", "undeclared", "bad_inputs", "finetune", "walkthrough", "stage")
+LONGEST = ("sharing", "resume", "pipeline", "distributed", "dependencies", "recipes")
+LONGEST += ("cache_links", "undeclared", "bad_inputs", "sft", "walkthrough", "stage")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

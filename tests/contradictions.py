@@ -8,11 +8,11 @@ import re
 from collections.abc import Iterator
 from random import Random
 
-from slm.corpus.stories.plots_friends import FAR, PRIZES
-from slm.corpus.stories.plots_home import CORNERS
-from slm.corpus.stories.plots_things import HEIGHTS, HIDING_PLACES
-from slm.corpus.stories.plots_trips import WATERS
-from slm.corpus.stories.words import (
+from storygrammar.grammar.plots_friends import FAR, PRIZES
+from storygrammar.grammar.plots_home import CORNERS
+from storygrammar.grammar.plots_things import HEIGHTS, HIDING_PLACES
+from storygrammar.grammar.plots_trips import WATERS
+from storygrammar.grammar.words import (
     AFRAID,
     BOYS,
     CROSS,

@@ -6,9 +6,8 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from slm.export.card import About, read_about
-from slm.model.checkpoint import save_model
-from slm.model.gpt import GPT
-from slm.tokens.tokenizer import train_bpe
+from slm.model.gpt import GPT, save_model
+from slm.tokenizer.tokenizer import train_bpe
 from tests.tiny import shaken
 
 TEXT = "Once upon a time there was a duck. It didn't find 12 drums, did it? No – it'll look again!\n\n"

@@ -12,8 +12,8 @@ from unittest.mock import patch
 
 from ruamel.yaml import YAML
 
-from slm import stage
-from slm.params import run_command
+from slm.core import stage
+from slm.core.errors import run_command
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,6 +46,12 @@ def clone(folder: Path, params: dict[str, dict] = TINY) -> Path:
     start_git(folder)
     commit(folder)
     return folder
+
+
+def outputs(stage: dict) -> list[str]:
+    """Return the paths that a stage writes."""
+    entries = [entry for kind in ("outs", "metrics", "plots") for entry in stage.get(kind, [])]
+    return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
 
 
 def start_git(folder: Path) -> None:

@@ -13,11 +13,11 @@ import openai
 import torch
 from openai.types import Completion, CompletionUsage
 
-from slm.serve import Server, listen
-from slm.serving.engine import Engine
-from slm.text.generate import generate
-from slm.text.writer import Writer
-from slm.tokens.tokenizer import encode, train_bpe
+from slm.cli.serve import Server, listen
+from slm.generate.batch import generate
+from slm.inference import Writer
+from slm.serve.engine import Engine
+from slm.tokenizer.tokenizer import encode, train_bpe
 from tests.tiny import sample_params, shaken
 
 TEXT = "Once upon a time there was a naïve little 🦆. It said: “Quack!”\n\nThen it swam away. The end."

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from slm.training.batches import training_batch
-from slm.training.learner import Learner
-from slm.training.parallel import from_first, gathered, is_first, rank
-from slm.training.processes import together
-from slm.training.trainer import TrainResult, train
-from tests.test_trainer import TRAIN, VOCAB, windows
+from slm.train.data import training_batch
+from slm.train.distributed import from_first, gathered, is_first, rank
+from slm.train.launch import together
+from slm.train.learner import Learner
+from slm.train.trainer import TrainResult, train
 from tests.tiny import model_params, train_params
+from tests.train.test_trainer import TRAIN, VOCAB, windows
 
 MODERN = {"architecture": "modern", "n_embd": 24, "n_head": 3}
 # The rows of a step are halved: 8, 4 of them at a time; 6, 3 at a time; 2 where one process has a part of 4.

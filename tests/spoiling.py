@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 
 from slm.export.card import read_about
 from slm.export.huggingface import write_folder
-from slm.model.checkpoint import load_model
-from slm.tokens.tokenizer import load
+from slm.model.gpt import load_model
+from slm.tokenizer.tokenizer import load
 from tests.project import TINY, change_params
 from tests.tiny import FINETUNE, file_size_limit
 

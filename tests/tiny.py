@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from slm.corpus.params import DataParams
+from slm.core.config import Section
+from slm.core.errors import UserError
+from slm.data.params import DataParams
+from slm.generate.params import SampleParams
 from slm.model.gpt import GPT, new_gpt
 from slm.model.params import ModelParams
-from slm.params import Section, UserError
-from slm.text.params import SampleParams
-from slm.training.params import TrainParams
+from slm.train.params import TrainParams
 
 HUB = {
     "name": "owner/stories",

@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from slm.corpus.summary import Corpus, read_summary
-from slm.markdown import table
+from slm.core.markdown import table
+from slm.data.summary import Corpus, read_summary
 from slm.model.gpt import GPT, n_params
 from slm.model.huggingface import model_type
 from slm.report.card import architecture, card
 from slm.report.headlines import millions
-from slm.results.kinds import Evaluation, Network, Tokens, Training
-from slm.results.reading import read_result
+from slm.report.reading import read_result
+from slm.report.schema import Evaluation, Network, Tokens, Training
 
 USE = """```python
 from transformers import AutoModelForCausalLM, AutoTokenizer

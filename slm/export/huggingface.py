@@ -7,12 +7,12 @@ from typing import Any
 import safetensors.torch
 from tokenizers import Tokenizer, processors
 
+from slm.core.errors import UserError
+from slm.core.files import write_json, write_text, writing
 from slm.export.card import About, model_card
-from slm.files import write_json, write_text, writing
 from slm.model.gpt import GPT
 from slm.model.huggingface import to_config, to_weights
-from slm.params import UserError
-from slm.tokens.tokenizer import END_OF_TEXT
+from slm.tokenizer.tokenizer import END_OF_TEXT
 
 
 def write_folder(model: GPT, tokenizer: Tokenizer, about: About | None, folder: Path) -> None:

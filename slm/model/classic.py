@@ -21,8 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from slm.model.attention import attend, attention_mask
-from slm.model.cache import Cache
+from slm.model.attention import Cache, attend, attention_mask
 from slm.model.linear import Linear, linear
 from slm.model.params import ModelParams
 

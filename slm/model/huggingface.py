@@ -23,10 +23,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from slm.core.errors import UserError
 from slm.model.gpt import GPT
 from slm.model.modern import NORM_EPS, ROTARY_BASE, ModernGPT, norm
 from slm.model.params import ModelParams
-from slm.params import UserError
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 ACTIVATIONS = {"gelu": "gelu_pytorch_tanh", "relu2": "relu2", "swiglu": "silu"}

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from slm.params import Section
+from slm.core.config import Section
 
 
 class ModelParams(Section):

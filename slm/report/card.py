@@ -1,9 +1,9 @@
 """The model's card (Mitchell et al. 2019): what it is, what it was made of, under what terms."""
 
-from slm.corpus.summary import Corpus
+from slm.data.summary import Corpus
 from slm.model.params import ModelParams
 from slm.report.headlines import millions
-from slm.results.kinds import Network, Tokens, Training
+from slm.report.schema import Network, Tokens, Training
 
 LICENCES = {"roneneldan/TinyStories": "CDLA-Sharing-1.0"}  # as SPDX spells it
 NOT_KNOWN = "not known here: see the source"

@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from slm.corpus.summary import Corpus, read_summary
-from slm.files import read_json
-from slm.params import UserError
-from slm.results import kinds
-from slm.results.reading import read_lines, read_result, read_table
+from slm.core.errors import UserError
+from slm.core.files import read_json
+from slm.data.summary import Corpus, read_summary
+from slm.report import schema as kinds
+from slm.report.reading import read_lines, read_result, read_table
 
 PNG_BEGINS, PNG_HEADER = b"\x89PNG\r\n\x1a\n", 33  # bytes
 

@@ -3,8 +3,8 @@
 from math import log
 from typing import NamedTuple
 
+from slm.report.display import percent
 from slm.report.found import Found
-from slm.results.shown import percent
 
 
 class Headline(NamedTuple):

@@ -8,11 +8,11 @@ from typing import NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from slm.report.card import COMMAND, card
+from slm.report.display import DPI, MOST_SURPRISE, VISIBLE, percent, shown, surprise
 from slm.report.found import Found
 from slm.report.headlines import headlines, millions, verdict
+from slm.report.schema import Insight
 from slm.report.tables import params_table, tables
-from slm.results.kinds import Insight
-from slm.results.shown import DPI, MOST_SURPRISE, VISIBLE, percent, shown, surprise
 
 STORIES_SHOWN = 3  # of each temperature
 PIXELS_AN_INCH = 100  # of the page; the pictures have more, for screens that do

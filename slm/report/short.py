@@ -1,9 +1,9 @@
 """The report in short, as Markdown for a pull request."""
 
-from slm.markdown import quote, table
+from slm.core.markdown import quote, table
 from slm.report.found import Found
 from slm.report.headlines import headlines, millions, verdict
-from slm.results.kinds import Story
+from slm.report.schema import Story
 
 PICTURES = ("loss", "bits_per_byte", "quality", "heat")
 N_STORIES = 2

@@ -2,8 +2,8 @@
 
 from typing import Any, NamedTuple
 
+from slm.report.display import percent
 from slm.report.found import Found
-from slm.results.shown import percent
 
 
 class Table(NamedTuple):

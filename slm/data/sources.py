@@ -1,0 +1,45 @@
+"""Where the documents of the corpus come from: `data.source`."""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from slm.core.progress import Progress
+from slm.data.documents import Document, is_validation
+from slm.data.params import DataParams
+from slm.data.textfiles import read_files
+from storygrammar.grammar.generator import stories
+
+
+def open_source(params: DataParams) -> tuple[Iterator[Document], dict[str, Any]]:
+    """The documents of both splits, one at a time, with progress; and where they are from."""
+    if params.source == "embedded":
+        documents, total = embedded(params), params.max_documents
+        origin = {
+            "source": "embedded: stories of this project's grammar",
+            "seed": params.seed,
+            "licence": "MIT",
+        }
+    elif params.source == "files":
+        documents, total = read_files(params), None
+        files = {"train": params.files.train, "validation": params.files.validation}
+        origin = {"source": "files", "files": files, "licence": "as the owner of the files says"}
+    else:
+        from slm.data.hub import open_hub  # here alone: its client takes a second to load
+
+        documents, origin, total = open_hub(params)
+    return _with_progress(documents, total), origin
+
+
+def embedded(params: DataParams) -> Iterator[Document]:
+    """The first `max_documents` stories of the project's own story grammar, with their probabilities."""
+    for story in islice(stories(params.seed), params.max_documents):
+        held_out = is_validation(story.text, params.validation_fraction, params.seed)
+        yield Document("validation" if held_out else "train", story.text, story.bits)
+
+
+def _with_progress(documents: Iterator[Document], total: int | None) -> Iterator[Document]:
+    with Progress("documents", total, "doc") as progress:
+        for document in documents:
+            yield document
+            progress.advance(1)

@@ -1,0 +1,38 @@
+"""The section `evaluate` of params.yaml: how the trained model is measured."""
+
+import re
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, Field, field_validator
+
+from slm.core.config import Section
+from slm.data.params import DataHub, Name
+
+
+class Corpus(BaseModel):
+    """A further text to measure the model on."""
+
+    model_config = Section.model_config
+
+    file: Name  # .txt, .jsonl or .parquet, or a folder of .txt files; with `hub` any file, which is not read
+    kind: Literal["text", "words", "last_word"]  # slm/eval/datasets.py says what is measured of each
+    hub: DataHub | None = None  # the text is a dataset's: of its validation_split, else its train_split
+
+    @field_validator("hub")
+    @classmethod
+    def _is_the_same_for_ever(cls, hub: DataHub | None) -> DataHub | None:
+        if hub and not re.fullmatch("[0-9a-f]{40}", hub.revision):
+            raise ValueError(f"{hub.revision!r} is not allowed for revision; allowed: a commit's 40 digits")
+        return hub
+
+
+class EvaluateParams(Section):
+    """Sliding windows over the validation split, what to compare with, and what else to measure."""
+
+    section: ClassVar[str] = "evaluate"
+
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)]  # windows in one forward pass
+    stride: Annotated[int, Field(ge=1)] | None  # tokens between windows; null is a quarter of a block
+    ngram_order: Annotated[int, Field(ge=0, le=20)]  # of the baseline; 0 is no baseline
+    minimal_pairs: Annotated[int, Field(ge=0, le=1_000_000)]  # of each phenomenon; 0 is none
+    corpora: dict[Annotated[str, Field(pattern=r"^[\w-]+$")], Corpus]  # by name; each is a stage, score@NAME

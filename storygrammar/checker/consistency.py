@@ -1,0 +1,153 @@
+"""Does a story of the project's grammar agree with itself? It is read as plain text, as a reader does.
+
+Each sentence is recognised as one that the plot can tell, though with any names, things and places in it. So
+it is known who or what its words stand for: the hero, a friend, what gets lost. A story is consistent if all
+that is said of each of them agrees: nobody changes name or sex, nothing its look, its owner or its place, and
+it ends well. A sentence that is not recognised says nothing; only many of them are no story.
+"""
+
+import re
+from collections import ChainMap, Counter
+from collections.abc import MutableMapping
+from typing import NamedTuple
+
+from storygrammar.checker.facts import PRONOUNS, Fact, facts
+from storygrammar.checker.sentences import OWNER, Reading, readings, split
+from storygrammar.grammar.words import AFRAID, CROSS, LONELY, SAD, SORRY
+
+PEOPLE = ("h", "f", "k")  # the roles of the hero, a friend and another one
+ROLES = {  # in words, where the grammar's name of a role does not tell it
+    "c": "clothes", "d": "food", "d2": "food", "g": "grown-up", "t": "thing", "u": "thing", "seen": "memory",
+    "bad": "feeling", "look": "key", "part": "looks", "hole": "trap", "free": "balloon", "spot": "place",
+    "high": "place", "hide": "place", "corner": "place", "far": "place",
+}  # fmt: skip
+MAY_CHANGE = ("time", "n")  # told twice, but nothing hangs on it: "one day" may become "all afternoon"
+MAY_STRAY = 1 / 8  # of the sentences; where more do not belong to its plot, a story has lost its thread
+BAD_FEELINGS = (SAD, AFRAID, SORRY, LONELY, CROSS)  # those of one list mean much the same
+BAD_FEELING = re.compile(rf"\b({'|'.join(word for words in BAD_FEELINGS for word in words)})\b")
+NAME = re.compile(r"(?:^|(?<=[a-z,] ))[A-Z][a-z]+")  # not after a quotation mark: "Will you play?"
+
+Known = MutableMapping[tuple[str, str], Fact]  # by role and attribute, as first told
+
+
+class Findings(NamedTuple):
+    """What a reader finds in a story."""
+
+    complaints: list[str]  # why it is not consistent, in short sentences; empty if it is
+    strays: list[str]  # sentences that the plot does not have: of these only the names were looked at
+
+
+class Read(NamedTuple):
+    """A story that was read."""
+
+    plot: str  # "" if it is none
+    known: Known
+    findings: Findings
+
+
+def complaints(text: str) -> list[str]:
+    """Why the story is not consistent, in short sentences; empty if it is."""
+    return check(text).complaints
+
+
+def check(text: str) -> Findings:
+    """What a reader finds in a story."""
+    return read(text).findings
+
+
+def read(text: str) -> Read:
+    """Read a story, as the plot that has most of its sentences."""
+    story = [(sentence, readings(sentence)) for sentence in split(text.strip())]
+    plots = Counter(plot for _, found in story for plot in {plot for r in found for plot in r.kind.branches})
+    plot = max(sorted(plots), key=plots.get, default="")
+    introduced = set(re.findall(r"(?:named|call it) ([A-Z]\w+)", text))
+    known: Known = {}
+    complaints: list[str] = []
+    strays: list[str] = []
+    for sentence, found in story:
+        if in_plot := [reading for reading in found if plot in reading.kind.branches]:
+            complaints += _learn(known, in_plot, plot, introduced)
+        else:
+            strays.append(sentence)
+            names = [name for name in NAME.findall(sentence) if name in PRONOUNS]
+            complaints += [f"{name} comes from nowhere" for name in names if name not in introduced]
+    if len(strays) > MAY_STRAY * len(story):
+        complaints.append(f"{len(strays)} of {len(story)} sentences do not belong to the story: {strays[0]}")
+    return Read(plot, known, Findings(list(dict.fromkeys(complaints)), strays))
+
+
+def _learn(known: Known, in_plot: list[Reading], plot: str, introduced: set[str]) -> list[str]:
+    """Add what a sentence says to what is known; return what disagrees.
+
+    Of several readings that one holds which leaves the fewest words open, then the one that agrees best.
+    """
+    ranked = []
+    for reading in in_plot:
+        told = sorted(facts(reading, plot), key=lambda fact: bool(fact.attribute))  # who it is comes first
+        wrong = _disagreements(known, told, reading, introduced)
+        ranked.append((sum(len(words) for *_, words in reading.told), len(wrong), wrong, told))
+    *_, wrong, told = min(ranked, key=lambda ranked: ranked[:2])
+    for fact in told:
+        known.setdefault((fact.role, fact.attribute), fact)
+    return wrong
+
+
+def _disagreements(known: Known, told: list[Fact], reading: Reading, introduced: set[str]) -> list[str]:
+    """What is told otherwise than before, or can not be; of each role only the first."""
+    known = ChainMap({}, known)
+    wrong: dict[str, str] = {}
+    for fact in told:
+        before = known.setdefault((fact.role, fact.attribute), fact)
+        if fact.role in wrong or fact.role in MAY_CHANGE:
+            continue
+        if fact is before:
+            complaint = _about_new(fact, known, reading, introduced)
+        else:
+            complaint = "" if _agree(before, fact) else _about_changed(before, fact, known, introduced)
+        if complaint:
+            wrong[fact.role] = complaint
+    return list(wrong.values())
+
+
+def _agree(one: Fact, other: Fact) -> bool:
+    """Do they say the same? All bad feelings of one list do; what is no feeling was misread."""
+    values = {one.value, other.value}
+    if one.role == "bad" and all(map(BAD_FEELING.search, values)):
+        return any(values <= set(words) for words in BAD_FEELINGS)
+    return one.role == "bad" or len(values) == 1
+
+
+def _about_new(fact: Fact, known: Known, reading: Reading, introduced: set[str]) -> str:
+    """What is wrong with a fact of which nothing was told before; mostly nothing."""
+    role, attribute, value, words = fact
+    if role == OWNER and value != attribute:
+        return f"“{value}” instead of “{attribute}”: {reading.sentence}"
+    if role == "good" and BAD_FEELING.search(words):
+        return f"it does not end well: {reading.sentence}"
+    if role in PEOPLE and not attribute:
+        if any(known[other, ""].value == value for other in PEOPLE if other != role and (other, "") in known):
+            return f"two are called {value}"
+        if role not in reading.kind.first and value not in introduced:
+            return f"{value} comes from nowhere"
+    return ""
+
+
+def _about_changed(before: Fact, now: Fact, known: Known, introduced: set[str]) -> str:
+    """That something was told otherwise before."""
+    role, attribute = now.role, now.attribute
+    it = known[role, ""].value if (role, "") in known else "it"
+    if role == "branch":
+        return f"“{now.words}” does not go with “{before.words}”"
+    if role == "p":
+        return f"“{now.words}” belongs to {now.value}, but this is {before.value}"
+    if attribute == "kind":
+        return f"{it} is a {before.value}, then a {now.value}"
+    if attribute == "pronoun":
+        return f"{it} is “{before.value}”, then “{now.value}”"
+    if attribute == "look":
+        return f"the {it} is {before.value}, then {now.value}"
+    if attribute == "use":
+        return f"the {it} is there to {before.value}, then to {now.value}"
+    if role in PEOPLE:
+        return f"{before.value} is {'mixed up with' if now.value in introduced else 'called'} {now.value}"
+    return f"the {ROLES.get(role, role)}: first “{before.words}”, then “{now.words}”"

@@ -1,0 +1,66 @@
+"""What a sentence of a story says, as facts that can be compared with those of other sentences."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from storygrammar.checker.sentences import OWNER, Reading
+from storygrammar.grammar.cast import CHARACTERS
+from storygrammar.grammar.words import LOOKS, PLACES, THINGS
+
+PRONOUNS = {"his": "he", "her": "she", "boy": "he", "girl": "she"} | {
+    name: pronoun for names, _, pronoun in CHARACTERS for name in names
+}
+FOR_A_NAME = {"He": "he", "him": "he", "She": "she", "her": "she"}
+PLACE_OF = {spot: place for place, spots in PLACES.items() for spot in spots}
+
+
+class Fact(NamedTuple):
+    """Something that a sentence says of a role."""
+
+    role: str
+    attribute: str  # "" is who or what it is; the others are "kind", "pronoun", "look" and "use"
+    value: str
+    words: str  # that say it
+
+
+def facts(reading: Reading, plot: str) -> Iterator[Fact]:
+    """All that a sentence says, if it is read like this in a story of this plot."""
+    roles = {role for role, _, _ in reading.told}
+    for role, form, words in reading.told:
+        if role == "g" and "g" in reading.kind.first:
+            continue  # who the hero lives with need not be the one who comes along later
+        if form == "kind":
+            yield Fact(role, "kind", words, words)
+        if form in ("his", "His", "kind"):
+            if words.lower() in PRONOUNS:
+                yield Fact(role, "pronoun", PRONOUNS[words.lower()], words)
+        elif words in FOR_A_NAME:
+            yield Fact(role, "pronoun", FOR_A_NAME[words], words)
+        elif form == "use" or role == OWNER:
+            yield Fact(role, form, words, words)
+        elif form != "deed":
+            yield from _who_or_what(role, words.lower() if form == "Name" else words)
+            if (
+                role == "c" and "news" in roles
+            ):  # what happens to the clothes is what the end may come back to
+                yield Fact("seen", "", words, words)
+    branches = reading.kind.branches[plot]
+    if len(branches) == 1 and None not in branches:
+        yield Fact("branch", "", *map(str, branches), reading.sentence)
+
+
+def _who_or_what(role: str, words: str) -> Iterator[Fact]:
+    """What "Tom", "a red drum", "drum" or "under the bridge" says of its role; some words imply more."""
+    noun = words.removeprefix("a ").removeprefix("an ")
+    first, _, rest = noun.partition(" ")
+    look = first if rest and first in LOOKS else ""
+    noun = rest if look else noun
+    yield Fact(role, "", noun, words)
+    if look:
+        yield Fact(role, "look", look, words)
+    if noun in PRONOUNS:
+        yield Fact(role, "pronoun", PRONOUNS[noun], words)
+    if noun in THINGS:
+        yield Fact(role, "use", THINGS[noun], words)
+    if noun in PLACE_OF:
+        yield Fact("p", "", PLACE_OF[noun], words)

@@ -1,0 +1,134 @@
+"""The story grammar's engine: it draws every choice, counts its probability and remembers what was told.
+
+A plot is a Python function that calls a `Teller`; its sentences are templates in which
+
+    [a|b|c]   is a choice, each alternative equally likely; choices may be nested and may be empty
+    {h}       is the plain form of a role (here the hero's name), drawn where it is first told
+    {h.his}   is another form of the same role
+    <then>    stands for a choice that many sentences share (`words.SHORTHANDS`)
+
+so `"{h} lost {h.his} {t}[.|, oh no!]"` tells who lost what, and in every second story sighs. A line break
+with its indent is a space.
+
+Every choice is uniform and adds log2(number of alternatives) to `bits`, the negative log2-probability of the
+story. The grammar is written so that a text has one derivation; then those bits are the least that any model
+could pay for it on average (Shannon, 1948).
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from math import log2
+from typing import TypeVar
+
+from storygrammar.grammar.words import SHORTHANDS, with_article
+
+T = TypeVar("T")
+Template = tuple["str | tuple[str, str] | list[Template]", ...]  # text, a role's form, or alternatives
+Forms = dict[str, str]  # form of a role → words; "" is the plain form
+Source = "Sequence[str] | Callable[[Teller], Forms]"  # words to pick from, or a function that draws all forms
+
+LOG2 = [0.0, *(log2(n) for n in range(1, 257))]  # by number of alternatives
+
+
+class Teller:
+    """Tells one story. `random` gives numbers in [0, 1), as `random.Random(seed).random` does."""
+
+    def __init__(self, random: Callable[[], float]):
+        self.random = random
+        self.bits = 0.0  # the negative log2-probability of all choices so far
+        self.roles: dict[str, Forms] = {}  # those that were told
+        self.sources: dict[str, Source] = {}  # where the others will be drawn from
+        self.pieces: list[str] = []
+        self._gap = ""  # what separates the next piece from the text so far
+
+    @property
+    def text(self) -> str:
+        """The story so far."""
+        return "".join(self.pieces)
+
+    def draw(self, n: int) -> int:
+        """Draw one of n equally likely alternatives."""
+        self.bits += LOG2[n]
+        return int(self.random() * n)
+
+    def pick(self, options: Sequence[T]) -> T:
+        """Pick one of the options."""
+        return options[self.draw(len(options))]
+
+    def pick_new(self, options: Sequence[str]) -> str:
+        """Pick one of the options that no role of this story has yet."""
+        told = {forms[""] for forms in self.roles.values()}
+        return self.pick([option for option in options if option not in told])
+
+    def cast(self, **sources: Source) -> None:
+        """Say where roles will be drawn from. What is never told is never drawn."""
+        self.sources.update(sources)
+        for role in sources:
+            self.roles.pop(role, None)
+
+    def alias(self, role: str, of: str) -> None:
+        """Let a role be played by whoever, or whatever, plays another one."""
+        self.roles[role] = self.roles[of]
+
+    def tell(self, template: str) -> None:
+        """Add sentences, or a part of one, to the story."""
+        self.pieces.append(self._gap)
+        self._render(parse(template))
+        self._gap = " "
+
+    def paragraph(self) -> None:
+        """Let the next sentence begin a new line."""
+        self._gap = "\n"
+
+    def _render(self, template: Template) -> None:
+        for part in template:
+            if type(part) is str:
+                self.pieces.append(part)
+            elif type(part) is tuple:
+                role, form = part
+                if role not in self.roles:
+                    self.roles[role] = self._draw_role(self.sources[role])
+                self.pieces.append(self.roles[role][form])
+            else:
+                self._render(part[self.draw(len(part))])
+
+    def _draw_role(self, source: Source) -> Forms:
+        if callable(source):
+            return source(self)
+        word = self.pick_new(source)
+        return {"": word, "a": with_article(word)}
+
+
+@cache
+def parse(text: str) -> Template:
+    """Parse a template: a sequence of text, (role, form) and lists of alternatives."""
+    text = " ".join(text.split())
+    for short, choice in SHORTHANDS.items():
+        text = text.replace(short, choice)
+    template, rest = _parse_sequence(text, 0)
+    if rest != len(text):
+        raise ValueError(f"unbalanced ']' or '|' at {rest} in template {text!r}")
+    return template
+
+
+def _parse_sequence(text: str, at: int) -> tuple[Template, int]:
+    """Parse from `at` up to the end or to a '|' or ']' of the enclosing choice."""
+    parts: list = []
+    while at < len(text) and text[at] not in "|]":
+        if text[at] == "[":
+            alternatives = []
+            while text[at] != "]":
+                alternative, at = _parse_sequence(text, at + 1)
+                alternatives.append(alternative)
+            parts.append(alternatives)
+            at += 1
+        elif text[at] == "{":
+            end = text.index("}", at)
+            role, _, form = text[at + 1 : end].partition(".")
+            parts.append((role, form))
+            at = end + 1
+        else:
+            end = min((i for i in (text.find(mark, at) for mark in "[{|]") if i >= 0), default=len(text))
+            parts.append(text[at:end])
+            at = end
+    return tuple(parts), at

@@ -1,0 +1,123 @@
+"""Minimal pairs: two texts that differ in a word or two, of which the story grammar can tell only the first.
+
+Which of the two a language model finds likelier shows whether it has learnt what makes the difference: a rule
+of English, or to remember what was told (BLiMP, Warstadt et al. 2020, https://arxiv.org/abs/1912.00582).
+
+A pair is the beginning of a story up to the end of the sentence in which it differs; both have as many words.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from random import Random
+from typing import NamedTuple
+
+from storygrammar.grammar.cast import CHARACTERS
+from storygrammar.grammar.generator import tell
+from storygrammar.grammar.teller import Teller
+from storygrammar.grammar.words import LOOKS, PLACES, THINGS
+
+SENTENCE = re.compile(r'.*?[.!?]"?(?=\s|$)', re.DOTALL)
+SWAPPED = {"was": "were", "a": "an", "A": "An", "his": "her", "His": "Her"}
+SWAPPED |= {other: word for word, other in SWAPPED.items()}
+
+
+class Pair(NamedTuple):
+    """Two texts: one of the grammar, and one that it cannot tell."""
+
+    good: str
+    bad: str
+
+
+class Edit(NamedTuple):
+    """A place in a story, and what makes it wrong there."""
+
+    start: int
+    end: int
+    words: str
+
+
+def pairs(phenomenon: str, seed: int) -> Iterator[Pair]:
+    """Minimal pairs of one of the PHENOMENA, without end. Their stories are not those of any corpus."""
+    random = Random(f"minimal pairs, {phenomenon}, {seed}")
+    while True:
+        story = Teller(random.random)
+        tell(story)
+        if edits := list(PHENOMENA[phenomenon](story)):
+            start, end, words = random.choice(edits)
+            text = story.text
+            rest = SENTENCE.match(text, end)[0]
+            yield Pair(text[:end] + rest, text[:start] + words + rest)
+
+
+def _swap(pattern: str) -> Callable[[Teller], Iterator[Edit]]:
+    """Any word that the pattern finds becomes its counterpart."""
+
+    def edits(story: Teller) -> Iterator[Edit]:
+        for found in re.finditer(rf"\b(?:{pattern})\b", story.text):
+            yield Edit(*found.span(), SWAPPED[found[0]])
+
+    return edits
+
+
+def _word_order(story: Teller) -> Iterator[Edit]:
+    """Two words that follow each other change places."""
+    for found in re.finditer(r"(?=\b([a-z]+) ([a-z]+)\b)", story.text):
+        yield Edit(found.start(1), found.end(2), f"{found[2]} {found[1]}")
+
+
+def _name(story: Teller) -> Iterator[Edit]:
+    """Someone who was named before is called by another name of the same kind."""
+    told = {forms[""] for forms in story.roles.values()}
+    for names, _, _ in CHARACTERS:
+        for name in sorted(told.intersection(names)):
+            yield from _later(
+                story.text, f"{name}(?! you)", name, set(names) - told
+            )  # "Will you?" is no name
+
+
+def _thing(story: Teller) -> Iterator[Edit]:
+    """A thing that was told of is another one."""
+    told = {forms[""] for forms in story.roles.values()}
+    for noun in sorted(told.intersection(THINGS)):
+        yield from _later(story.text, noun, noun, set(THINGS) - told)
+
+
+def _look(story: Teller) -> Iterator[Edit]:
+    """A thing that was told of looks otherwise."""
+    for forms in story.roles.values():
+        if "the" in forms:
+            yield from _later(story.text, forms["the"], forms["the"].split()[0], set(LOOKS))
+
+
+def _place(story: Teller) -> Iterator[Edit]:
+    """A spot is one of another place."""
+    for role in ("spot", "spot2", "spot3"):
+        if role in story.roles:
+            spot, here = story.roles[role][""], story.roles["p"][""]
+            elsewhere = {other for place in PLACES for other in PLACES[place] if place != here}
+            yield from _replace(story.text.index(spot), spot, elsewhere)
+
+
+def _later(text: str, phrase: str, word: str, others: set[str]) -> Iterator[Edit]:
+    """The word that begins the phrase (a pattern) is another one, wherever the phrase is told again."""
+    for found in list(re.finditer(rf"\b{phrase}\b", text))[1:]:
+        yield from _replace(found.start(), word, others)
+
+
+def _replace(start: int, words: str, others: set[str]) -> Iterator[Edit]:
+    """Others stand in the place of the words, if they are as many."""
+    for other in sorted(others - {words}):
+        if other.count(" ") == words.count(" "):
+            yield Edit(start, start + len(words), other)
+
+
+PHENOMENA: dict[str, Callable[[Teller], Iterator[Edit]]] = {
+    "agreement": _swap("was|were"),
+    "article": _swap("[Aa]n?"),
+    "word order": _word_order,
+    "pronoun": _swap("[Hh]is|[Hh]er"),
+    "name": _name,
+    "thing": _thing,
+    "look": _look,
+    "place": _place,
+}

@@ -1,0 +1,154 @@
+"""What a stage may read, whether that stayed as it was, and what it says of its libraries."""
+
+import json
+import subprocess
+import sys
+import time
+from contextlib import chdir
+from pathlib import Path
+
+import pytest
+
+from slm.core.errors import UserError
+from slm.core.stage import Stage, installed_versions, pins, resolve, run_stage
+from slm.data.params import DataParams
+from slm.tokenizer.params import TokenizerParams
+from tests.killing import STAGE, environment_of, last_step, run
+from tests.killing import project as ready_to_train
+from tests.project import change_params, clone, git, run_stages
+from tests.tiny import FINETUNE
+
+
+@pytest.fixture(scope="module")
+def clone_once(tmp_path_factory):
+    folder = clone(tmp_path_factory.mktemp("clone"))
+    with chdir(folder):
+        run_stages("download")
+    return folder
+
+
+@pytest.fixture
+def project(clone_once, monkeypatch):
+    monkeypatch.chdir(clone_once)
+    yield clone_once
+    git(clone_once, "checkout", "-q", ".")
+
+
+def test_a_stage_loads_what_is_declared_for_it_and_nothing_else(project):
+    stage = Stage("tokenize")
+    assert stage.load(TokenizerParams).vocab_size == 300
+    with pytest.raises(LookupError, match=r"dvc\.yaml: stage tokenize does not declare the params `data`"):
+        stage.load(DataParams)
+
+
+def test_nothing_changed_is_no_complaint(project):
+    stage = Stage("tokenize")
+    for path in (Path("slm/core/files.py"), Path("data/corpus/train.parquet")):
+        path.write_bytes(path.read_bytes())  # other times, the same bytes
+    change_params(project, {"sample": {"temperature": 0.1}})
+    stage.check_unchanged()
+
+
+@pytest.mark.parametrize(
+    "path", ["slm/core/files.py", "data/corpus/train.parquet", "requirements/tokens.txt"]
+)
+def test_a_file_that_changes_while_a_stage_runs_is_named(project, path):
+    stage, path = Stage("tokenize"), Path(path)
+    before = path.read_bytes()
+    path.write_bytes(before + b"\n")
+    expected = f"{path} changed while the stage ran: tokenize ran with what was there at its start"
+    with pytest.raises(UserError, match=f"^{expected}"):
+        stage.check_unchanged()
+    path.write_bytes(before)
+    stage.check_unchanged()
+
+
+def test_a_file_that_appears_or_goes_is_named(project):
+    stage, extra = Stage("tokenize"), Path("data/corpus/extra.parquet")
+    extra.write_bytes(b"")
+    assert stage.changes() == ["data/corpus/extra.parquet"]
+    extra.unlink()
+    other = Path("slm/core/progress.py").rename("slm/moved.py")
+    assert stage.changes() == ["slm/core/progress.py"]
+    other.rename("slm/core/progress.py")
+
+
+def test_a_param_that_changes_while_a_stage_runs_is_named_with_its_key(project):
+    stage = Stage("download")
+    change_params(project, {"data": {"max_documents": 7, "files": {"train": "a", "validation": ""}}})
+    changes = stage.changes()
+    assert changes[:2] == ["params.yaml (data.files.train)", "params.yaml (data.files.validation)"]
+    assert "params.yaml (data.max_documents)" in changes
+
+
+def test_a_stage_of_one_model_knows_nothing_of_the_others(project):
+    change_params(project, {"finetune": {"a": FINETUNE, "b": FINETUNE}})
+    stage = Stage("finetune@a")
+    assert stage.params["finetune"] == {"a": FINETUNE}
+    change_params(project, {"finetune": {"a": FINETUNE, "b": {**FINETUNE, "seed": 2}}})
+    stage.check_unchanged()
+    change_params(project, {"finetune": {"a": {**FINETUNE, "seed": 2}}})
+    assert stage.changes() == ["params.yaml (finetune.a.seed)"]
+
+
+def test_a_number_is_no_name(project):
+    change_params(project, {"finetune": {1: FINETUNE}})
+    with pytest.raises(UserError, match=r"^params\.yaml: finetune: '1' is not there; allowed: none$"):
+        Stage("finetune@1")
+
+
+def test_a_stage_that_was_edited_under_fails_and_dvc_records_nothing(tmp_path):
+    folder = ready_to_train(tmp_path, max_steps=300)
+    lock = (folder / "dvc.lock").read_text()
+    dvc = [sys.executable, "-m", "dvc", "repro", "train"]
+    process = subprocess.Popen(dvc, cwd=folder, env=environment_of(), stderr=subprocess.PIPE, text=True)
+    while not last_step(folder / ".slm/states"):
+        time.sleep(0.01)
+    change_params(folder, {"model": {"n_layer": 2}})
+    error = process.communicate()[1]
+    assert process.returncode != 0
+    assert "error: params.yaml (model.n_layer) changed while the stage ran: train ran with" in error
+    assert (folder / "dvc.lock").read_text() == lock
+    log = [json.loads(line) for line in (folder / ".slm/log.jsonl").read_text().splitlines()]
+    assert (log[-1]["stage"], log[-1]["result"]) == ("train", "failed")
+
+    change_params(folder, {"model": {"n_layer": 1}})  # as it was: what was learned is not lost
+    again = run(folder, *STAGE)
+    assert again.returncode == 0
+    assert "goes on after step 300 of 300" in again.stderr
+
+
+def test_a_wrong_section_is_a_line_before_anything_else(project, capsys):
+    change_params(project, {"data": {"files": 3}})
+    with pytest.raises(SystemExit) as end:
+        run_stage("download", lambda stage: stage.load(DataParams))
+    assert end.value.code == 1
+    assert capsys.readouterr().err.startswith("error: params.yaml: data.files: ")
+
+
+def test_names_in_dvc_yaml_are_filled_in_from_the_params():
+    values = {"data": {"files": {"train": "a.txt"}}}
+    assert resolve("${data.files.train}", values) == "a.txt"
+    assert resolve("slm/core/files.py", values) == "slm/core/files.py"
+    assert resolve("${data.files.other}", values) == "${data.files.other}"
+
+
+def test_another_version_than_the_pinned_one_is_said_and_the_installed_one_recorded(tmp_path, capsys):
+    path = tmp_path / "torch.txt"
+    path.write_text("# why\ntorch==1.0.0  # old\nnumpy==2.4.6\nnot-there==1.0\n-r other.txt\n")
+    assert pins(path) == {"torch": "1.0.0", "numpy": "2.4.6", "not-there": "1.0"}
+    assert installed_versions([path]) == {"torch": "2.13.0", "numpy": "2.4.6", "not-there": "none"}
+    assert capsys.readouterr().err == (
+        f"warning: torch 2.13.0 is installed, {path} pins 1.0.0\n"
+        f"warning: not-there none is installed, {path} pins 1.0\n"
+    )
+
+
+def test_the_log_is_all_that_differs_from_run_to_run(project):
+    before = git(project, "status", "--short")
+    assert run(project, sys.executable, "-m", "stages.download").returncode == 0
+    assert git(project, "status", "--short") == before
+    entry = json.loads(Path(".slm/log.jsonl").read_text().splitlines()[-1])
+    assert entry.keys() == {"started", "stage", "result", "seconds", "versions"}
+    assert entry["stage"] == "download"
+    assert 0 < entry["seconds"] < 100

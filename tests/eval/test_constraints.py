@@ -1,0 +1,83 @@
+"""Which wishes a story grants, by how it reads, and what chance would grant."""
+
+import pytest
+
+from slm.eval.constraints import KindScore, granted, score, summary
+from slm.eval.intervals import wilson
+from tests.storygrammar.test_consistency import STORY
+
+
+def test_a_story_grants_what_it_tells_and_nothing_else():
+    found = granted(STORY)
+    words = found.pop("word")
+    assert {"kind", "sad", "fan", "statue"} <= words
+    assert not {"Tom", "sadness", "fly"} & words
+    assert found == {
+        "name": {"Tom"},
+        "hero": {"boy"},
+        "plot": {"lost"},
+        "thing": {"fan"},
+        "look": {"tiny fan"},
+        "food": {"three clouds"},  # what is seen may be food
+        "place": {"the park"},
+        "friend": {"Rosa"},
+        "clothes": {"hat"},
+        "weather": {"sunny"},
+        "hobby": {"dance"},
+        "feeling": {"happy"},
+        "ending": {"well"},
+        "summary": {STORY},
+        "question": {STORY},
+    }
+
+
+@pytest.mark.parametrize(("old", "new", "kind", "value"), [
+    ("named Tom", "named Tim", "name", "Tim"),
+    ("kind boy", "kind frog", "hero", "frog"),
+    ("tiny fan from", "big bell from", "look", "big bell"),
+    ("red hat", "red cap", "clothes", "cap"),
+    ("Now Tom was happy, not sad.", "Now Tom felt glad, not sad.", "feeling", "glad"),
+    ("Now Tom was happy, not sad.", "Now Tom was still sad.", "ending", "well"),
+])  # fmt: skip
+def test_what_is_told_otherwise_is_read_otherwise(old, new, kind, value):
+    assert STORY.count(old) == 1
+    changed = granted(STORY.replace(old, new))[kind]
+    assert changed == ({value} if kind != "ending" else set())
+    assert changed != granted(STORY)[kind]
+
+
+def test_no_story_grants_no_wish():
+    found = granted("> > sdf. 7!")
+    assert {kind for kind, values in found.items() if values - {""}} <= {"word", "summary", "question"}
+
+
+def test_chance_is_the_share_of_all_texts_that_grant_the_wishes_of_others():
+    asked = [
+        ({"word": "sad", "question": "A hat."}, "he was sad"),
+        ({"word": "fan", "question": "A hat."}, "a fan, so sad"),
+        ({"word": "egg", "question": "Tom."}, "A hat."),
+        ({"name": "Tom"}, STORY),  # a wish like no other
+    ]
+    rows = {row.kind: row for row in score(asked)}
+    assert rows.keys() == {"word", "question"}
+    assert rows["word"] == KindScore("word", 3, pytest.approx(2 / 3), pytest.approx(1 / 6))
+    assert rows["question"] == KindScore("question", 3, 0.0, pytest.approx(2 / 6))
+
+
+def test_kinds_that_chance_would_grant_do_not_count():
+    rows = [
+        KindScore("name", 10, 0.9, 0.1),
+        KindScore("plot", 30, 0.5, 0.3),
+        KindScore("ending", 90, 1.0, 0.99),
+    ]
+    rows.append(KindScore("question", 20, 0.25, 0.05))
+    assert [row.counts for row in rows] == [True, True, False, False]
+    assert summary(rows) == {
+        "wishes_met": pytest.approx(24 / 40),
+        "wishes_met_interval": pytest.approx(wilson(24, 40)),
+        "wishes_met_of": 40,
+        "answers_right": pytest.approx(5 / 20),
+        "answers_right_interval": pytest.approx(wilson(5, 20)),
+        "answers_right_of": 20,
+    }
+    assert summary([]) == {}

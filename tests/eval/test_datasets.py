@@ -1,0 +1,236 @@
+"""Further texts, against sums by hand and one token at a time."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from slm.core.errors import UserError
+from slm.eval.breakdown import bits_per_byte_interval
+from slm.eval.datasets import count_words, last_words, running_text, score
+from slm.eval.params import EvaluateParams
+from slm.eval.perplexity import token_losses
+from slm.model.gpt import cross_entropy, new_gpt
+from slm.tokenizer.tokenizer import END_OF_TEXT, encode, train_bpe
+from tests.hub import commit_of, serve
+from tests.project import ROOT
+from tests.tiny import HUB, model_params
+
+FARM = ["The cat says meow", "Then the old dog says woof", "The cow in the field says moo"]
+LINES = ' \n = The Title = \n \n The cat says , " meow " . \n\n日本 says\u00a0moo \n'
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_bpe([*FARM, LINES], 300)
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer):
+    """A model that has learned how the first two of FARM end."""
+    torch.manual_seed(0)
+    model = new_gpt(model_params(architecture="modern", block_size=16), tokenizer.get_vocab_size())
+    end = tokenizer.token_to_id(END_OF_TEXT)
+    texts = [torch.tensor([[end, *encode(tokenizer, text)]]) for text in FARM[:2]]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(60):
+        sum(cross_entropy(model(ids[:, :-1]), ids[:, 1:]) for ids in texts).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return model.eval()
+
+
+def params(path, kind, **keys):
+    corpora = {"other": {"file": str(path), "kind": kind, **keys}}
+    values = {"batch_size": 2, "stride": 3, "ngram_order": 0, "minimal_pairs": 0, "corpora": corpora}
+    return EvaluateParams.check(values)
+
+
+def jsonl(folder, texts):
+    path = folder / "texts.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return path
+
+
+def tokens_of(tokenizer, texts):
+    end = tokenizer.token_to_id(END_OF_TEXT)
+    return np.array([i for text in texts for i in (*encode(tokenizer, text), end)], dtype=np.uint16)
+
+
+def test_a_text_is_scored_as_the_validation_split_is(model, tokenizer, tmp_path):
+    tokens, end = tokens_of(tokenizer, FARM), tokenizer.token_to_id(END_OF_TEXT)
+    losses = token_losses(model, tokens, end, 3, 2).astype(np.float64)
+    n_bytes = np.array([len(text.encode()) for text in FARM])
+    path = jsonl(tmp_path, [FARM[0], " \n", *FARM[1:], ""])
+    found = score(model, tokenizer, "other", params(path, "text"))
+    assert found == {
+        "loss": pytest.approx(losses.mean()),
+        "perplexity": pytest.approx(math.exp(losses.mean())),
+        "bits_per_byte": pytest.approx(losses.sum() / math.log(2) / n_bytes.sum()),
+        "bits_per_byte_interval": pytest.approx(bits_per_byte_interval(losses, tokens, end, n_bytes)),
+        "split": [len(tokens), n_bytes.sum(), 3],
+    }
+
+
+def test_a_text_is_read_by_the_ending_of_its_name(model, tokenizer, tmp_path):
+    (tmp_path / "texts.txt").write_text(f"\n{END_OF_TEXT}\n".join(FARM))
+    (tmp_path / "folder").mkdir()
+    for number, text in enumerate(FARM):
+        (tmp_path / f"folder/{number}.txt").write_text(text)
+    pq.write_table(pa.table({"text": FARM}), tmp_path / "texts.parquet")
+    paths = [tmp_path / name for name in ("texts.txt", "folder", "texts.parquet")] + [jsonl(tmp_path, FARM)]
+    first, *others = [score(model, tokenizer, "other", params(path, "text")) for path in paths]
+    assert others == [first] * 3
+
+
+def test_words_are_divided_by_white_space_and_each_line_ends_with_one_more(model, tokenizer, tmp_path):
+    path = tmp_path / "wiki.txt"
+    path.write_text(LINES)
+    tokens = tokens_of(tokenizer, [LINES])
+    losses = token_losses(model, tokens, tokenizer.token_to_id(END_OF_TEXT), 3, 2).astype(np.float64)
+    lines = ["", "= The Title =", "", 'The cat says , " meow " .', "", "日本 says moo"]
+    words = " <eos> ".join([*lines, ""]).split()
+    found = score(model, tokenizer, "other", params(path, "words"))
+    assert count_words(LINES) == len(words)
+    assert found["word_perplexity"] == pytest.approx(math.exp(losses.sum() / len(words)))
+    assert found["split"] == [len(tokens), len(LINES.encode()), 1]
+    assert "bits_per_byte_interval" not in found
+
+
+def test_lines_that_are_documents_make_the_same_running_text(model, tokenizer, tmp_path):
+    (tmp_path / "wiki.txt").write_text(LINES)
+    whole = score(model, tokenizer, "other", params(tmp_path / "wiki.txt", "words"))
+    lines = jsonl(tmp_path, LINES.splitlines(keepends=True))
+    assert score(model, tokenizer, "other", params(lines, "words")) == whole
+    assert running_text(["a", "", "b\n"]) == "a\n\nb\n"
+
+
+@torch.inference_mode()
+def last_word_by_hand(model, tokenizer, text):
+    """Write as many tokens as the last word has, the likeliest each time; the word's loss is summed apart."""
+    precise = new_gpt(model.params, model.vocab_size).double().eval()
+    precise.load_state_dict(model.state_dict())
+    context, word = text.rsplit(" ", 1)
+    start = [tokenizer.token_to_id(END_OF_TEXT), *encode(tokenizer, context)]
+    written, targets, loss = list(start), encode(tokenizer, f" {word}"), 0.0
+    for n, target in enumerate(targets):
+        first = len(start) + len(targets) - 1 - model.params.block_size  # the same window for the whole word
+        after_written = precise(torch.tensor([written[max(0, first) :]]))[0, -1]
+        after_text = precise(torch.tensor([[*start, *targets[:n]][max(0, first) :]]))[0, -1]
+        loss -= after_text.log_softmax(-1)[target].item()
+        written.append(int(after_written.argmax()))
+    return written[len(start) :] == targets, loss
+
+
+@pytest.mark.parametrize("texts", [FARM, [*FARM, f"{'Long ago ' * 20}{FARM[0]}", "It\n\nsays woof"]])
+def test_last_words_are_those_that_the_model_would_write(model, tokenizer, tmp_path, texts):
+    right, losses = zip(*(last_word_by_hand(model, tokenizer, text) for text in texts), strict=True)
+    assert len({*right}) == 2  # some are, some are not
+    path = jsonl(tmp_path, [f"{text} \n" for text in texts])  # white space at the end is no word
+    found = score(model, tokenizer, "other", params(path, "last_word"))
+    assert found["last_word_accuracy"] == sum(right) / len(texts)
+    assert found["last_word_perplexity"] == pytest.approx(math.exp(np.mean(losses)), rel=1e-4)
+    assert found["split"] == [len(tokens_of(tokenizer, texts)), len("".join(texts).encode()), len(texts)]
+
+
+def test_documents_before_a_document_are_no_context_of_its_last_word(model, tokenizer):
+    alone = last_words(model, tokenizer, tokens_of(tokenizer, FARM[2:]), "other")
+    losses = []
+    for first, second in pairwise([FARM[2]] * 3):
+        found = last_words(model, tokenizer, tokens_of(tokenizer, [first, second]), "other")
+        losses.append(found["last_word_perplexity"])
+    assert losses == pytest.approx([alone["last_word_perplexity"]] * 2)
+
+
+@settings(max_examples=200)
+@given(
+    context=st.lists(st.sampled_from(["The", "cat", "'s", "?!", "7", "\n\n", "\u00a0", "日", "“"])).map(
+        " ".join
+    ),
+    word=st.text(st.characters(categories=("L", "N", "P", "S")), min_size=1, max_size=9),
+)
+def test_the_tokens_of_a_last_word_are_the_last_of_the_text(tokenizer, context, word):
+    whole, last = encode(tokenizer, f"{context} {word}"), encode(tokenizer, f" {word}")
+    assert whole[len(whole) - len(last) :] == last
+
+
+@pytest.mark.parametrize(
+    ("texts", "kind", "line"),
+    [
+        ([], "text", "no text in .*texts.jsonl"),
+        ([" \n", ""], "words", "no text in .*texts.jsonl"),
+        (["a b", "word"], "last_word", "document 2: its last word has no space before it"),
+        (["a " + "?!" * 20], "last_word", "document 1: its last word has more tokens than block_size"),
+    ],
+)
+def test_a_text_that_cannot_be_scored_is_a_line(model, tokenizer, tmp_path, texts, kind, line):
+    with pytest.raises(UserError, match=f"^evaluate.corpora.other: {line}$"):
+        score(model, tokenizer, "other", params(jsonl(tmp_path, texts), kind))
+
+
+READ = """if True:
+    import json, sys
+    from slm.eval.datasets import documents
+    from slm.eval.params import Corpus
+    from slm.core.errors import UserError
+    for corpus in json.loads(sys.argv[1]):
+        try:
+            print(json.dumps(list(documents("other", Corpus.model_validate(corpus)))))
+        except UserError as error:
+            print(json.dumps(str(error)))
+"""
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    """What a process of its own reads of a Hub on loopback, and what it asked for.
+
+    The client asks for the Hub's address once in a process, when it is imported.
+    """
+    folder = tmp_path_factory.mktemp("hub")
+    for name in ("wiki", "plain"):
+        for split, texts in {"train": ["One", "Two"], "test": [f"Three {END_OF_TEXT}", "", "日本"]}.items():
+            path = folder / f"hub/owner/{name}/main/{split}-00000-of-00001.parquet"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(pa.table({"text": texts}), path)
+    corpora = [
+        hub_text("owner/wiki", validation_split="test"),
+        hub_text("owner/plain", validation_split=None),
+        hub_text("owner/plain", validation_split=None, text="story"),
+    ]
+    with serve(folder / "hub") as server:
+        env = {**os.environ, "HF_ENDPOINT": server.endpoint, "HF_HOME": str(folder / "home")}
+        command = [sys.executable, "-c", READ, json.dumps(corpora)]
+        result = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+        return [json.loads(line) for line in result.stdout.splitlines()], server.requests
+
+
+def hub_text(name, **changes):
+    keys = {**HUB, "name": name, "revision": commit_of(name, "main"), **changes}
+    return {"file": "any.txt", "kind": "text", "hub": keys}
+
+
+def test_a_text_of_the_hub_is_that_of_one_split_and_nothing_else_is_fetched(hub):
+    read, requests = hub
+    assert read[0] == [f"Three {END_OF_TEXT}", "", "日本"]
+    fetched = {line.split("/")[-1] for line in requests if "owner/wiki" in line and ".parquet" in line}
+    assert fetched == {"test-00000-of-00001.parquet"}
+
+
+def test_without_a_validation_split_it_is_the_training_split(hub):
+    assert hub[0][1] == ["One", "Two"]
+
+
+def test_what_the_hub_does_not_have_is_named_by_its_key(hub):
+    line = "evaluate.corpora.other.hub.text: owner/plain has no column 'story' of strings; its columns: text"
+    assert hub[0][2].startswith(line)

@@ -1,0 +1,138 @@
+"""Minimal pairs: the grammar can tell one text and not the other; a model prefers one by its loss."""
+
+import re
+import subprocess
+import sys
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from slm.eval.minimal_pairs import BATCH_SIZE, score_pairs
+from slm.eval.perplexity import token_losses
+from slm.tokenizer.tokenizer import END_OF_TEXT, encode, train_bpe
+from storygrammar.grammar.generator import tell
+from storygrammar.minimal_pairs import PHENOMENA, pairs
+from tests.project import ROOT
+from tests.storygrammar.test_stories import Replay, WrongTurnError
+from tests.tiny import shaken
+
+
+class ToldError(Exception):
+    """All of the target is told."""
+
+
+class BeginningReplay(Replay):
+    """Replays decisions until the target is told as the beginning of a story."""
+
+    def draw(self, n: int) -> int:
+        for piece in self.pieces[self._n_pieces :]:
+            if not piece.startswith(self.target[self._n_checked : self._n_checked + len(piece)]):
+                raise WrongTurnError
+            self._n_checked += len(piece)
+        self._n_pieces = len(self.pieces)
+        if self._n_checked >= len(self.target):
+            raise ToldError
+        return super().draw(n)
+
+
+def can_be_told(beginning: str) -> bool:
+    """Whether a story begins like this: a depth-first search through all decisions of the grammar."""
+    decisions: list[int] = []
+    while True:
+        replay = BeginningReplay(beginning, decisions)
+        try:
+            tell(replay)
+            if replay.text.startswith(beginning):
+                return True
+        except ToldError:
+            return True
+        except WrongTurnError:
+            pass
+        taken = replay.taken
+        while taken and taken[-1][0] == taken[-1][1] - 1:
+            taken.pop()
+        if not taken:
+            return False
+        decisions = [decision for decision, _ in taken]
+        decisions[-1] += 1
+
+
+@pytest.mark.parametrize("n_pairs", [2, pytest.param(25, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("phenomenon", PHENOMENA)
+def test_the_grammar_can_tell_the_good_text_and_not_the_bad_one(phenomenon, n_pairs):
+    for good, bad in islice(pairs(phenomenon, seed=3), n_pairs):
+        assert can_be_told(good), good
+        assert not can_be_told(bad), bad
+
+
+@pytest.mark.parametrize("phenomenon", PHENOMENA)
+def test_the_texts_of_a_pair_differ_in_the_last_sentence_only_and_have_as_many_words(phenomenon):
+    for pair in islice(pairs(phenomenon, seed=4), 200):
+        good, bad = (text.split() for text in pair)
+        assert good != bad
+        assert len(good) == len(bad)
+        first = next(i for i, (one, other) in enumerate(zip(good, bad, strict=True)) if one != other)
+        assert not any(re.search(r'[.!?]"?$', word) for word in good[first:-1]), pair.good
+        assert re.search(r'[.!?]"?$', good[-1]), pair.good
+
+
+def test_pairs_depend_on_the_phenomenon_and_the_seed():
+    def first(phenomenon, seed):
+        return list(islice(pairs(phenomenon, seed), 20))
+
+    for phenomenon in PHENOMENA:
+        assert first(phenomenon, 1) == first(phenomenon, 1)
+        assert not set(first(phenomenon, 1)) & set(first(phenomenon, 2))
+    assert not {pair.good for pair in first("name", 1)} & {pair.good for pair in first("look", 1)}
+
+
+def test_pairs_do_not_depend_on_the_hash_of_strings():
+    code = """
+from itertools import islice
+from storygrammar.minimal_pairs import PHENOMENA, pairs
+print([list(islice(pairs(phenomenon, 1), 20)) for phenomenon in PHENOMENA])"""
+    one, other = (
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env={"PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    )
+    assert one == other
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_bpe([pair.good for pair in islice(pairs("name", 5), 100)], vocab_size=400)
+
+
+@pytest.mark.parametrize("architecture", ["classic", "modern"])
+def test_the_likelier_text_is_the_one_whose_tokens_lose_less(tokenizer, architecture):
+    end = tokenizer.token_to_id(END_OF_TEXT)
+    model = shaken(tokenizer.get_vocab_size(), by=0.2, architecture=architecture, block_size=512)
+    n = BATCH_SIZE + 3
+    expected = []
+    for phenomenon in PHENOMENA:
+        losses = [
+            [
+                token_losses(model, np.array(encode(tokenizer, text)), end, None, 8).sum(dtype=np.float64)
+                for text in pair
+            ]
+            for pair in islice(pairs(phenomenon, 7), n)
+        ]
+        expected.append((phenomenon, sum(good < bad for good, bad in losses) / n, n))
+    assert score_pairs(model, tokenizer, end, n, seed=7) == expected
+    assert {share for _, share, _ in expected} - {0.0, 1.0}
+
+
+def test_pairs_longer_than_the_context_are_scored_in_what_fits(tokenizer):
+    end = tokenizer.token_to_id(END_OF_TEXT)
+    for block_size in (4, 64):
+        model = shaken(tokenizer.get_vocab_size(), by=0.2, block_size=block_size)
+        scores = score_pairs(model, tokenizer, end, 10, seed=7)
+        assert [(name, n) for name, _, n in scores] == [(name, 10) for name in PHENOMENA]
+        assert all(0 <= share <= 1 for _, share, _ in scores)

@@ -1,0 +1,121 @@
+"""What is said of a text is what the model computes: its probabilities, and its own attention."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from slm.eval.perplexity import token_losses
+from slm.generate.insight import MAX_ATTENTION, AttentionWeights, insight
+from slm.tokenizer.tokenizer import END_OF_TEXT, decode, encode, train_bpe
+from tests.tiny import shaken
+
+TEXT = "A cat sat on a mat, naïve 猫 and 🐈.\n" * 20
+SHAPES = {
+    "classic": {"architecture": "classic", "block_size": 64},
+    "modern": {"architecture": "modern", "block_size": 64},
+    "grouped queries": {"architecture": "modern", "n_head": 6, "n_kv_head": 2, "block_size": 64},
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_bpe([TEXT], 280)
+
+
+@pytest.fixture(params=SHAPES.values(), ids=SHAPES.keys())
+def model(request, tokenizer):
+    return shaken(tokenizer.get_vocab_size(), n_embd=24, **request.param)
+
+
+def values_and_outputs(model, ids):
+    """For each layer what its attention mixes, (B, H, T, D), and what it makes of it, (B, T, H · D)."""
+    values, outputs, sizes = [], [], model.params
+    for block in model.blocks:
+        attention = block.attention
+        source = attention.qkv if sizes.architecture == "classic" else attention.value
+        n_channels = sizes.kv_heads * sizes.head_size
+        source.register_forward_hook(lambda _, __, found, n=n_channels: values.append(found[..., -n:]))
+        attention.out.register_forward_pre_hook(lambda _, given: outputs.append(given[0]))
+    with AttentionWeights() as attention, torch.inference_mode():
+        model(ids)
+    split = [v.unflatten(-1, (sizes.kv_heads, -1)).transpose(1, 2) for v in values]
+    groups = sizes.n_head // sizes.kv_heads
+    return attention.layers, [v.repeat_interleave(groups, dim=1) for v in split], outputs
+
+
+def assert_weights_explain_the_outputs(model, n_tokens):
+    ids = torch.arange(n_tokens)[None] % model.vocab_size
+    weights, values, outputs = values_and_outputs(model, ids)
+    assert len(weights) == len(outputs) == model.params.n_layer
+    for w, v, output in zip(weights, values, outputs, strict=True):
+        torch.testing.assert_close((w @ v).transpose(1, 2).flatten(-2), output, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("n_tokens", [1, 2, 64])
+def test_weights_times_values_are_the_models_own_attention(model, n_tokens):
+    assert_weights_explain_the_outputs(model, n_tokens)
+
+
+def test_so_are_those_of_a_text_longer_than_the_window_which_is_masked(tokenizer):
+    windowed = shaken(tokenizer.get_vocab_size(), n_embd=24, architecture="modern", block_size=8)
+    assert_weights_explain_the_outputs(windowed, n_tokens=20)
+
+
+def test_looking_on_changes_nothing(model):
+    ids = torch.arange(30)[None]
+    with torch.inference_mode():
+        before = model(ids)
+        with AttentionWeights():
+            assert torch.equal(model(ids), before)
+
+
+def test_attention_is_shared_out_among_what_was_read_and_nothing_later(model, tokenizer):
+    found = np.array(insight(model, tokenizer, encode(tokenizer, TEXT))["attention"])
+    sizes = model.params
+    assert found.shape == (sizes.n_layer, sizes.n_head, MAX_ATTENTION, MAX_ATTENTION)
+    np.testing.assert_allclose(found.sum(-1), 1, atol=MAX_ATTENTION * 0.0005)
+    assert (np.triu(found, k=1) == 0).all()
+    assert len({row.tobytes() for layer in found for row in layer}) == sizes.n_layer * sizes.n_head
+
+
+def test_probabilities_are_those_of_the_evaluation(model, tokenizer):
+    ids = encode(tokenizer, TEXT)[:60]
+    losses = token_losses(model, np.array(ids), tokenizer.token_to_id(END_OF_TEXT), None, batch_size=4)
+    found = insight(model, tokenizer, ids)["probabilities"]
+    assert found == pytest.approx([math.exp(-loss) for loss in losses], rel=1e-3)
+
+
+def test_the_alternatives_are_the_likeliest_tokens_at_each_place(model, tokenizer):
+    ids = encode(tokenizer, TEXT)[:10]
+    found = insight(model, tokenizer, ids)["alternatives"]
+    for n, best in enumerate(found):
+        with torch.inference_mode():
+            logits = model(torch.tensor([[tokenizer.token_to_id(END_OF_TEXT), *ids[:n]]]))[0, -1]
+        order = logits.argsort(descending=True)[:5]
+        assert [token for token, _ in best] == [decode(tokenizer, [i]) for i in order.tolist()]
+        assert [p for _, p in best] == pytest.approx(logits.softmax(-1)[order].tolist(), rel=1e-3)
+
+
+def test_the_tokens_are_together_the_text_whatever_characters_they_cut(model, tokenizer):
+    text = "A cat 🐈 sat.\n猫"
+    ids = [*encode(tokenizer, text), tokenizer.token_to_id(END_OF_TEXT)]
+    found = insight(model, tokenizer, ids, n_given=3)
+    assert len(found["tokens"]) == len(found["probabilities"]) == len(found["alternatives"]) == len(ids)
+    assert "".join(found["tokens"]) == text + END_OF_TEXT
+    assert found["given"] == 3
+
+
+def test_a_text_is_looked_at_as_far_as_the_model_can_see_at_once(model, tokenizer):
+    ids = encode(tokenizer, TEXT)
+    assert len(ids) > 64
+    assert len(insight(model, tokenizer, ids, n_given=100)["tokens"]) == 64
+    assert insight(model, tokenizer, ids, n_given=100)["given"] == 64
+
+
+def test_one_token_is_a_text_and_all_of_it_can_be_written_as_json(model, tokenizer):
+    found = insight(model, tokenizer, [tokenizer.token_to_id(END_OF_TEXT)])
+    assert np.array(found["attention"]).tolist() == np.ones((2, model.params.n_head, 1, 1)).tolist()
+    assert json.loads(json.dumps(found, allow_nan=False)) == found

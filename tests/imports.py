@@ -1,0 +1,62 @@
+"""Read from the source what a module imports, directly or through others."""
+
+import ast
+import sys
+from collections.abc import Iterable
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+from slm.core.stage import pins
+
+OURS = {"slm", "stages", "storygrammar"}
+# Arrays and tables: every version stores the same values, so a stage that only reads and writes them need not
+# run again. A stage that computes with them imports another library that the same file pins.
+CONTAINERS = {"numpy", "pyarrow"}
+
+
+def imported_files(entry: Path) -> set[str]:
+    """Return the entry and every file of the project that importing and running it can load."""
+    found: set[Path] = set()
+    waiting = [entry]
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found.add(path)
+            waiting += [file for name in _imported_names(path) for file in _files_of(name)]
+    return {path.as_posix() for path in found}
+
+
+def imported_libraries(files: Iterable[str]) -> set[str]:
+    """Return the top-level names that the files import from neither the project nor the standard library."""
+    names = {name.split(".")[0] for file in files for name in _imported_names(Path(file))}
+    return names - OURS - sys.stdlib_module_names
+
+
+def requirements_of_libraries() -> dict[str, set[str]]:
+    """Map each installed library, by import name, to the files of requirements/ that pin it."""
+    file_of = {name: path.as_posix() for path in Path("requirements").glob("*.txt") for name in pins(path)}
+    return {
+        library: {file_of[p] for p in packages if p in file_of and p not in CONTAINERS}
+        for library, packages in packages_distributions().items()
+    }
+
+
+def _imported_names(path: Path) -> set[str]:
+    """Return the dotted names that a file imports, also inside functions: modules, or names in them."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def _files_of(name: str) -> list[Path]:
+    """Return the project's files that importing a module, or a name in it, loads."""
+    parts = name.split(".")
+    if parts[0] not in OURS:
+        return []
+    levels = [Path(*parts[:n]) for n in range(1, len(parts) + 1)]
+    files = [file for level in levels for file in (level / "__init__.py", level.with_suffix(".py"))]
+    return [file for file in files if file.is_file()]

@@ -1,0 +1,155 @@
+"""Stories judged one by one and together, on stories whose every number is known."""
+
+import json
+
+import numpy as np
+import pytest
+
+from slm.data.documents import Document, write_corpus
+from slm.quality.params import QualityParams
+from slm.quality.quality import (
+    Story,
+    judge,
+    summary,
+    unknown_words,
+    write_stories,
+)
+from slm.tokenizer.tokenizer import encode, train_bpe
+from tests.tiny import complaint, sample_params
+
+QUALITY = {"num_samples": 7, "max_new_tokens": 9, "temperatures": [1.0, 0.3], "seed": 5}
+STORY = Story(0.6, 1, "The cat sat on the mat.", 8, True, 0, None, [])
+
+
+def story(**changes) -> Story:
+    return Story(**(vars(STORY) | changes))
+
+
+def corpus(folder, *texts):
+    write_corpus(
+        [*(Document("train", text) for text in texts), Document("validation", "zebra")],
+        folder,
+        {"source": "files"},
+    )
+    return folder / "train.parquet"
+
+
+def test_each_story_is_judged_with_its_temperature_and_number():
+    tokenizer = train_bpe(["a cat and a dog"], 300)
+    train = np.array(encode(tokenizer, "a cat and a dog and a cat"), np.uint16)
+    texts = ["a cat and a dog", "a dog and a dog!"]
+    first, second = (encode(tokenizer, text) for text in texts)
+
+    def no_dogs(text):
+        return ["There is a dog."] if "dog!" in text else []
+
+    written = {0.3: [first, second], 1.0: [second[:3]]}
+    judged = judge(written, 3, tokenizer, train, no_dogs)
+    assert [(s.temperature, s.sample) for s in judged] == [(0.3, 1), (0.3, 2), (1.0, 1)]
+    assert [s.text for s in judged[:2]] == texts
+    assert [s.tokens for s in judged] == [len(first), len(second), 3]
+    assert [s.longest_copy for s in judged] == [len(first), 3, 2]  # " dog and a", " dog and"
+    assert [(s.consistent, s.complaints) for s in judged] == [
+        (True, []),
+        (False, ["There is a dog."]),
+        (True, []),
+    ]
+
+
+def test_a_story_of_as_many_tokens_as_allowed_has_not_ended():
+    tokenizer = train_bpe(["a b c"], 300)
+    train = np.array([1], np.uint16)
+    judged = judge({1.0: [[5, 6, 7], [5, 6], []]}, 3, tokenizer, train, None)
+    assert [s.ended for s in judged] == [False, True, True]
+    assert [s.tokens for s in judged] == [3, 2, 0]
+
+
+def test_where_consistency_is_not_known_nothing_is_said_of_it():
+    tokenizer = train_bpe(["a b c"], 300)
+    [judged] = judge({1.0: [[5, 6]]}, 3, tokenizer, np.array([1], np.uint16), None)
+    assert (judged.consistent, judged.complaints) == (None, [])
+    assert "consistent" not in summary([judged], set())
+
+
+def test_a_row_sums_up_the_stories_of_a_temperature():
+    stories = [
+        story(text="The cat sat on the mat.", tokens=8, ended=True, longest_copy=4, consistent=True),
+        story(text="The cat sat on the blorp", tokens=9, ended=False, longest_copy=4, consistent=False),
+        story(text="a b c d a b c d", tokens=90, ended=True, longest_copy=20, consistent=False),
+        story(text="", tokens=0, ended=True, longest_copy=0, consistent=True),
+    ]
+    assert summary(stories, {"blorp"}) == {
+        "temperature": 0.6,
+        "stories": 4,
+        "ended": 3 / 4,
+        "distinct_1": 10 / 20,
+        "distinct_2": 10 / 20,
+        "repetition": 1 / 5 / 4,
+        "known_words": 19 / 20,
+        "copies": 1 / 4,
+        "longest_copy": 20,
+        "self_similarity": pytest.approx(2 * (2 / 3) / 4),
+        "consistent": 2 / 4,
+    }
+
+
+def test_unknown_words_are_those_of_no_training_document(tmp_path):
+    train = corpus(tmp_path, "The CATALOG of cats.", "A straße", "It'll do")
+    stories = [story(text="The cat ate a zebra"), story(text="STRASSE ll it catalog the of cats 123")]
+    assert unknown_words(stories, train) == {"cat", "ate", "zebra"}
+    assert unknown_words([story(text="THE cats 7")], train) == set()
+    assert unknown_words([story(text="42!")], train) == set()
+
+
+def test_a_word_is_found_in_any_of_many_documents(tmp_path):
+    train = corpus(tmp_path, *["the the the"] * 5000, "last")
+    assert unknown_words([story(text="the last word")], train) == {"word"}
+
+
+def test_words_are_not_read_across_documents(tmp_path):
+    train = corpus(tmp_path, "note", "book")
+    assert unknown_words([story(text="notebook")], train) == {"notebook"}
+
+
+def test_stories_are_written_one_a_line_whatever_signs_they_hold(tmp_path):
+    stories = [
+        story(text='A "quote",\na line\u2028and \x85é', consistent=False, complaints=["It’s odd."]),
+        STORY,
+    ]
+    write_stories(tmp_path / "stories.jsonl", stories)
+    lines = (tmp_path / "stories.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [Story(**json.loads(line)) for line in lines] == stories
+
+
+def test_stories_are_written_at_each_temperature_once_in_rising_order():
+    params = QualityParams.check(QUALITY)
+    assert params.all_temperatures(sample_params(temperature=0.6)) == [0.3, 0.6, 1.0]
+    assert params.all_temperatures(sample_params(temperature=1.0)) == [0.3, 1.0]
+
+
+def test_all_but_number_length_seed_and_temperature_is_as_samples_are_drawn():
+    sample = sample_params(prompts=["Once"], temperature=0.6, top_k=50, repetition_penalty=1.1)
+    expected = sample_params(
+        prompts=[""],
+        num_samples=7,
+        max_new_tokens=9,
+        seed=5,
+        temperature=0.3,
+        top_k=50,
+        repetition_penalty=1.1,
+    )
+    assert QualityParams.check(QUALITY).sampling(sample, 0.3) == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "line"),
+    [
+        ("num_samples", 0, "quality.num_samples: 0 should be greater than or equal to 1"),
+        ("max_new_tokens", 1.5, "quality.max_new_tokens: 1.5 should be a valid integer"),
+        ("temperatures", 1.0, "quality.temperatures: 1.0 should be a valid list"),
+        ("temperatures", [0.3, -1], "quality.temperatures.1: -1 should be greater than or equal to 0"),
+        ("seed", None, "quality.seed: None should be a valid integer"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_allowed(key, value, line):
+    assert complaint(QualityParams, QUALITY | {key: value}) == f"params.yaml: {line}"

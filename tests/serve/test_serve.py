@@ -1,0 +1,87 @@
+"""The server as a command: how it begins and how it ends."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from http.client import HTTPConnection
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from slm.cli import serve
+from slm.core.errors import run_command
+from slm.model.gpt import save_model
+from tests.imports import imported_files
+from tests.project import ROOT
+from tests.serving import tiny_writer
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A folder with a model."""
+    writer = tiny_writer()
+    save_model(writer.model, tmp_path)
+    writer.tokenizer.save(str(tmp_path / "tokenizer.json"))
+    return tmp_path
+
+
+def test_it_says_where_it_is_and_ctrl_c_ends_it_and_what_is_being_written(model):
+    command = [sys.executable, "-m", "slm.cli.serve", "--model", str(model), "--port", "0"]
+    env = {**os.environ, "SLM_DEVICE": "cpu"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=ROOT, env=env, **pipes) as process:
+        url = urlsplit(process.stdout.readline().strip())
+        assert url.scheme == "http"
+        assert url.hostname == "127.0.0.1"
+        connection = HTTPConnection(url.netloc, timeout=60)
+        body = json.dumps({"max_tokens": 4096, "n": 8, "stream": True})
+        connection.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
+        stream = connection.getresponse()
+        assert stream.readline().startswith(b"data: {")
+        process.send_signal(signal.SIGINT)
+        last = [line for line in stream.read().split(b"\n\n") if line][-1]
+        assert json.loads(last.removeprefix(b"data: "))["error"]["message"] == "the server is stopping"
+        connection.close()
+        assert process.wait(timeout=30) == 0
+        assert process.stderr.read() == ""
+
+
+def said(monkeypatch, capsys, *arguments):
+    """What the command says when it cannot begin."""
+    monkeypatch.setattr(sys, "argv", ["serve", *arguments])
+    with pytest.raises(SystemExit) as end:
+        run_command(serve.main)
+    assert end.value.code == 1
+    return capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_one_line(monkeypatch, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        line = f"error: --host 127.0.0.1 --port {port}: Address already in use\n"
+        assert said(monkeypatch, capsys, "--port", port) == line
+
+
+@pytest.mark.parametrize("arguments, line", [
+    (["--port", "65536"], "--port: 65536 is not allowed; allowed: 1 to 65535, or 0 for any that is free"),
+    (["--port", "-1"], "--port: -1 is not allowed; allowed: 1 to 65535, or 0 for any that is free"),
+    (["--host", "no.such.host.invalid"], "--host: 'no.such.host.invalid': "),
+    (["--host", "a" * 70], f"--host: '{'a' * 70}': "),
+    (["--host", "192.0.2.1"], "--host 192.0.2.1 --port 8000: Cannot assign requested address"),
+    (["--port", "0", "--model", "nothing"], "nothing/tokenizer.json: no such file; `dvc repro` makes it"),
+])  # fmt: skip
+def test_what_keeps_it_from_beginning_is_one_line(arguments, line, monkeypatch, capsys):
+    error = said(monkeypatch, capsys, *arguments)
+    assert error.startswith(f"error: {line}")
+    assert error.count("\n") == 1
+
+
+def test_no_stage_depends_on_the_server(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert "slm/serve/engine.py" in imported_files(Path("slm/cli/serve.py"))
+    for stage in Path("stages").glob("*.py"):
+        assert not {file for file in imported_files(stage) if "serv" in file}

@@ -1,0 +1,181 @@
+"""What is wrong is said in one line, and what was there stays as it was."""
+
+import ast
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dvc.cli import main as dvc
+from safetensors.torch import load_file
+
+from slm.core.errors import UserError, run_command
+from slm.tokenizer import bins
+from tests import bad_inputs
+from tests.bad_inputs import BLOWS_UP, KINDS, Case, row, run
+from tests.project import ROOT, change_params, commit, git
+from tests.spoiling import (
+    START,
+    TRAIN_BIN,
+    TRAP,
+    WINDOW,
+    folder,
+    nothing,
+    params,
+    started,
+    text,
+    training_tokens,
+    write,
+)
+
+PAGE = (ROOT / "docs/errors.md").read_text(encoding="utf-8")
+OTHER_LINES = ("warning: ", "training: ")  # which may come before the error
+TOO_LARGE = params(model={"n_layer": 1000, "n_embd": 100_000})
+CASES = [pytest.param(case, id=f"{kind}: {case.name}") for kind, cases in KINDS.items() for case in cases]
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory):
+    """A project in which all stages ran."""
+    return bad_inputs.ready(tmp_path_factory.mktemp("ready"))
+
+
+@pytest.fixture
+def project(ready, tmp_path, monkeypatch):
+    """A copy of it, as the current folder."""
+    monkeypatch.chdir(bad_inputs.copy(ready, tmp_path / "project"))
+
+
+def contents() -> dict[Path, bytes]:
+    """Every file of data/, models/ and reports/, hidden and temporary ones too."""
+    found = [path for top in ("data", "models", "reports") for path in Path(top).rglob("*")]
+    return {path: path.read_bytes() for path in found if path.is_file()}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_is_said_in_a_line_and_nothing_else_happens(project, case):
+    case.spoil()
+    before = contents()
+    status, said = run(case)
+    lines = said.splitlines()
+    errors = [line for line in lines if line.startswith("error: ")]
+    assert status == 1
+    assert all(line.startswith(("error: ", *OTHER_LINES)) for line in lines), said
+    assert len(errors) == 1 or (errors and all(line.startswith("error: params.yaml: ") for line in errors))
+    assert len(max(errors, key=len)) < 400
+    assert row(case, said) in PAGE.splitlines(), "python -m tests.bad_inputs > docs/errors.md"
+    assert contents() == before
+    assert not list(Path().rglob("*.tmp"))
+    assert not Path(TRAP).exists()
+
+
+def test_the_page_has_these_cases_and_no_others():
+    rows = [line for line in PAGE.splitlines() if line.startswith("| ") and "| what is wrong |" not in line]
+    assert len(rows) == len(CASES) >= 60
+    assert [line.split(" | ")[0][2:] for line in rows] == [param.values[0].name for param in CASES]
+
+
+def test_a_loss_that_is_no_number_keeps_the_last_good_state(project, monkeypatch):
+    monkeypatch.setenv("SLM_SAVE_SECONDS", "0")
+    before = set(Path(".slm/states").glob("*/*.safetensors"))
+    change_params(Path(), {"train": BLOWS_UP})
+    status, said = run(Case("", "train", nothing))
+    assert (status, "step 3: the training loss is nan" in said) == (1, True)
+    kept = set(Path(".slm/states").glob("*/*.safetensors")) - before
+    assert [path.name[:10] for path in kept] == ["0000000001"]
+    assert all(tensor.isfinite().all() for path in kept for tensor in load_file(path).values())
+
+
+@pytest.mark.parametrize("at", [0, 999, 1000, -1])
+def test_an_id_outside_the_vocabulary_is_found_wherever_it_is(project, monkeypatch, at):
+    monkeypatch.setattr(bins, "BLOCK", 1000)
+    ids = np.fromfile(TRAIN_BIN, "<u2")
+    ids[at] = 300
+    write(TRAIN_BIN, ids.tobytes())()
+    with pytest.raises(UserError, match=f"token {at % len(ids)} is 300, outside of the vocabulary of 300"):
+        bins.open_bin(Path("data/tokens"), "train")
+
+
+def test_a_gradient_that_overflowed_is_drawn_as_a_gap(project):
+    *rows, last = Path("reports/train.csv").read_text().splitlines()
+    write("reports/train.csv", "\n".join([*rows, last.rpartition(",")[0] + ",inf\n"]))()
+    before = Path("reports/figures/optimization.png").read_bytes()
+    assert run(Case("", "plot", nothing)) == (0, "")
+    assert Path("reports/figures/optimization.png").read_bytes() != before
+
+
+def test_an_error_that_only_a_programmer_can_mend_keeps_its_traceback():
+    def bug() -> None:
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        run_command(bug)
+
+
+def test_a_training_split_of_just_one_window_is_enough(project):
+    training_tokens(WINDOW)()
+    status, said = run(Case("", "train", nothing))
+    assert (status, "error" in said) == (0, False)
+
+
+def test_training_starts_from_an_export_of_the_model_and_says_so(project):
+    best = json.loads(Path("reports/train.json").read_text())["also"][0]["best_val_loss"]
+    started(nothing)()
+    assert run(Case("", "train", nothing))[0] == 0
+    first = Path("reports/val.csv").read_text().splitlines()[1]
+    assert float(first.split(",")[-1]) == pytest.approx(best, rel=1e-5)
+    assert json.loads(Path("reports/train.json").read_text())["also"][0]["init_from"] == START
+
+
+def test_a_log_that_cannot_be_written_is_a_warning_and_the_results_are_there(project):
+    folder(".slm/log.jsonl")()
+    Path("reports/eval.json").unlink()
+    status, said = run(Case("", "evaluate", nothing))
+    assert (status, said) == (0, "warning: .slm/log.jsonl: could not be written: Is a directory\n")
+    assert json.loads(Path("reports/eval.json").read_text())["val_loss"] > 0
+
+
+@pytest.mark.parametrize(
+    ("spoil", "line"),
+    [
+        (text("mine.txt", b"na\xefve"), "error: mine.txt: not UTF-8 at byte 2"),
+        (TOO_LARGE, "error: params.yaml: training needs more than 1,9"),
+    ],
+    ids=["a text", "a model"],
+)
+def test_dvc_says_the_line_too_and_every_result_can_be_had_back(
+    ready, tmp_path, monkeypatch, capfd, spoil, line
+):
+    monkeypatch.chdir(shutil.copytree(ready, tmp_path / "project"))
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    assert dvc(["commit", "--force", "--quiet"]) == 0
+    commit(Path())
+    before = contents()
+    spoil()
+    capfd.readouterr()
+    assert dvc(["repro"]) != 0
+    said = capfd.readouterr().err
+    assert [found.startswith(line) for found in said.splitlines() if found.startswith("error: ")] == [True]
+    assert "Traceback" not in said
+    git(Path(), "checkout", "--quiet", "params.yaml", "reports")
+    assert dvc(["checkout", "--quiet"]) == 0
+    assert contents() == before
+    assert dvc(["repro", "--dry"]) == 0
+
+
+def test_no_module_can_load_what_executes():
+    """Only safetensors, JSON and flat numbers are loaded, so that a file cannot bring code."""
+    forbidden = {"pickle", "dill", "joblib", "shelve", "marshal", "eval", "exec"}
+    forbidden |= {"torch.load", "torch.jit.load", "numpy.load", "np.load"}
+    for path in [*(ROOT / "slm").rglob("*.py"), *(ROOT / "stages").glob("*.py")]:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        used = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                used |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                used |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+        assert not used & forbidden, path

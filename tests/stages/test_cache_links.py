@@ -1,0 +1,79 @@
+"""DVC's cache: the bins are in it once, as links, and nothing that the stages do writes through them."""
+
+from hashlib import md5
+from pathlib import Path
+
+import pytest
+from dvc.cli import main
+
+from slm.tokenizer.bins import SPLITS, open_bin
+from tests.pipeline import STAGES, clone_that_ran, enter
+from tests.project import change_params, git, run_stages
+
+TOKENS, CACHE = Path("data/tokens"), Path(".dvc/cache/files/md5")
+
+
+def dvc(*arguments: str) -> None:
+    assert main(list(arguments)) == 0
+
+
+def digest(path: Path) -> str:
+    return md5(path.read_bytes()).hexdigest()
+
+
+def in_cache(path: Path) -> Path:
+    """Where the cache has a file's content."""
+    name = digest(path)
+    return CACHE / name[:2] / name[2:]
+
+
+def cached() -> set[Path]:
+    """All files of the cache; each still has the content that its name tells."""
+    files = {path for path in CACHE.rglob("*") if path.is_file()}
+    assert files
+    assert [path for path in files if path.parent.name + path.stem != digest(path)] == []
+    return files
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A project that ran."""
+    return clone_that_ran(tmp_path_factory)
+
+
+@pytest.fixture
+def project(folder, monkeypatch):
+    """The project that ran, as the current folder."""
+    enter(folder, monkeypatch)
+    return folder
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_bin_is_stored_once(project, split):
+    path = TOKENS / f"{split}.bin"
+    assert path.samefile(in_cache(path))  # one file with two names, or a symbolic link to it
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_the_stages_cannot_write_to_a_bin(project, split):
+    with pytest.raises(ValueError, match="read-only"):
+        open_bin(TOKENS, split)[0] = 0
+
+
+def test_whatever_runs_again_leaves_what_is_in_the_cache_as_it_was(project):
+    first, bins = cached(), {path: path.read_bytes() for path in TOKENS.iterdir()}
+
+    change_params(project, {"tokenizer": {"vocab_size": 320}})
+    dvc("repro", "--force", "tokenize")  # takes away what it will write, the bins among it
+    second = cached()
+    assert first < second
+
+    change_params(project, {"tokenizer": {"vocab_size": 340}})
+    run_stages(*STAGES)  # over the links
+    assert cached() == second
+    assert not any(path.samefile(in_cache(path)) for path in TOKENS.iterdir() if in_cache(path).exists())
+
+    git(project, "checkout", "-q", ".")
+    dvc("checkout", "--force")
+    assert cached() == second
+    assert {path: path.read_bytes() for path in TOKENS.iterdir()} == bins

@@ -1,0 +1,235 @@
+"""The recipes: whole params files, true to their first lines, and each runs from download to report."""
+
+import json
+import math
+import os
+import re
+import shutil
+import sys
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from dvc.repo import Repo
+from ruamel.yaml import YAML
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from slm.data.documents import is_validation
+from slm.model.gpt import n_params, new_gpt
+from slm.model.params import ModelParams
+from slm.tokenizer.bins import open_bin, read_meta
+from slm.tokenizer.params import TokenizerParams
+from slm.tokenizer.tokenizer import decode, load
+from stages.check import check
+from storygrammar.grammar.generator import stories
+from tests.hub import serve
+from tests.pipeline import STAGES
+from tests.project import ROOT, change_params, clone, run_stage, run_stages
+
+RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
+BY_DVC = "tinystories-cpu"  # the others' stages run in this process, which has torch loaded
+TUNED = "assistant"  # whose own stages test_finetune.py runs
+LARGE = {"tinystories-60m", "tinystories-768", "gpt2-tinystories"}  # which take a while even so
+SHORT = {
+    "train": {
+        "max_steps": 1,
+        "warmup_steps": 1,
+        "decay_steps": 0,
+        "batch_size": 1,
+        "grad_accum_steps": 2,
+        "eval_tokens": 300,
+    },
+    "sample": {"num_samples": 1, "max_new_tokens": 3},
+    "quality": {"num_samples": 1, "max_new_tokens": 3, "temperatures": []},
+}
+STORIES = {"train": [story.text for story in islice(stories(seed=3), 60)]}
+STORIES["validation"] = [story.text for story in islice(stories(seed=4), 3)]
+SCRIPTS = [
+    f"<b>FADE IN:</b>\r\n\r\n\x0c<b>INT. HOUSE {n}</b>\x00&nbsp;<|endoftext|>\x1b[0m\x85\ufeff\t\n"
+    + f"    <pre>MAN {n}</pre> (V.O.)\n  It is late – go home.\n\n" * (20_000 if n == 0 else 40)
+    for n in range(12)
+]
+PLAY = "ROMEO:\nO, she doth teach the torches to burn bright!\n\n" * 40
+
+
+def path_of(recipe):
+    return ROOT / f"recipes/{recipe}.yaml"
+
+
+def values_of(recipe):
+    return YAML(typ="safe").load(path_of(recipe).read_text(encoding="utf-8"))
+
+
+def header_of(recipe):
+    return path_of(recipe).read_text(encoding="utf-8").split("\n\n")[0]
+
+
+def keys(values):
+    """Of nested mappings; the names of tuned models are the user's."""
+    if not isinstance(values, dict):
+        return None
+    return {key: keys(value) if key != "finetune" else None for key, value in values.items()}
+
+
+def count_in_header(recipe):
+    return re.search(r"^# Parameters: ([\d,]+)\.$", header_of(recipe), re.MULTILINE)[1]
+
+
+def test_the_quickstart_is_the_committed_params_file():
+    assert path_of("quickstart").read_bytes() == (ROOT / "params.yaml").read_bytes()
+
+
+def test_the_assistant_is_the_quickstart_tuned_on_requests():
+    assistant = values_of(TUNED)
+    assert assistant.pop("finetune").keys() == {"wishes"}
+    assert {**assistant, "finetune": {}} == values_of("quickstart")
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_is_a_whole_params_file_that_passes_the_check(recipe):
+    check(path_of(recipe))
+    assert keys(values_of(recipe)) == keys(values_of("quickstart"))
+    assert all(line.startswith("# ") for line in header_of(recipe).splitlines())
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_first_lines_and_the_readme_give_the_models_own_number_of_parameters(recipe):
+    tokenizer = TokenizerParams.load(path_of(recipe))
+    with torch.device("meta"):
+        vocab_size = 50257 if tokenizer.kind == "gpt2" else tokenizer.vocab_size
+        count = n_params(new_gpt(ModelParams.load(path_of(recipe)), vocab_size))
+    assert count_in_header(recipe) == f"{count:,}"
+    rows = re.findall(rf"^\| \[`{recipe}`\].*\|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert len(rows) == 1
+    assert f"| {count:,} |" in rows[0]
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    """TinyStories and the movie scripts, as they lie on the Hub, with few and other texts."""
+    root = tmp_path_factory.mktemp("hub")
+    half = len(STORIES["train"]) // 2
+    shards = {
+        "train-00000-of-00002": STORIES["train"][:half],
+        "train-00001-of-00002": STORIES["train"][half:],
+        "validation-00000-of-00001": STORIES["validation"],
+    }
+    for name, texts in shards.items():
+        put(root, "tinystories-30m", name, {"text": texts})
+    names = [f"Movie {n}" for n in range(len(SCRIPTS))]
+    put(root, "movie-scripts", "train-00000-of-00001", {"Name": names, "Script": SCRIPTS})
+    with serve(root) as server:
+        yield server
+
+
+def put(root, recipe, name, columns):
+    """Write a file of the dataset that a recipe names."""
+    asked = values_of(recipe)["data"]["hub"]
+    folder = root / asked["name"] / asked["revision"] / "data"
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), folder / f"{name}.parquet")
+
+
+@pytest.fixture
+def environment(hub, tmp_path, monkeypatch):
+    """What stages read of the environment; models are deleted afterwards, for they are large."""
+    variables = {
+        "HF_ENDPOINT": hub.endpoint,
+        "HF_HOME": str(tmp_path / "home"),
+        "SLM_DEVICE": "cpu",
+        "SLM_PROGRESS": "off",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    yield
+    for folder in ("models", "data/own"):
+        shutil.rmtree(tmp_path / folder, ignore_errors=True)
+
+
+def prepare(folder, recipe):
+    """Make the recipe, shortened, the folder's params; put a text in the place for one's own."""
+    shutil.copy(path_of(recipe), folder / "params.yaml")
+    change_params(folder, SHORT)
+    if recipe == "quickstart":  # the whole of its corpus is the pipeline's own affair
+        change_params(folder, {"data": {"max_documents": 300}})
+    (folder / "data/own").mkdir(parents=True, exist_ok=True)
+    (folder / "data/own/train.txt").write_text(PLAY)
+    (folder / "data/own/validation.txt").write_text("")
+    (folder / "data/own/model").mkdir(exist_ok=True)
+    if recipe == "gpt2-tinystories":
+        start = folder / values_of(recipe)["train"]["init_from"]
+        GPT2LMHeadModel(GPT2Config()).save_pretrained(start)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        pytest.param(recipe, marks=[pytest.mark.slow] if recipe in LARGE else [])
+        for recipe in RECIPES
+        if recipe not in {BY_DVC, TUNED}
+    ],
+)
+def test_a_recipe_runs_shortened_from_download_to_report(environment, tmp_path, monkeypatch, recipe):
+    for name in ("slm", "storygrammar", "stages", "requirements", "dvc.yaml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    prepare(tmp_path, recipe)
+    monkeypatch.chdir(tmp_path)
+    result = run_stage(tmp_path, "download")
+    assert result.returncode == 0, result.stderr
+    run_stages(*STAGES[1:])
+    assert_complete(recipe)
+
+
+def test_dvc_runs_a_recipe_copied_over_the_params(environment, tmp_path, monkeypatch):
+    prepare(clone(tmp_path, {}), BY_DVC)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    with Repo() as repo:
+        assert [stage.name for stage in repo.reproduce()] == STAGES
+        assert repo.reproduce() == []
+    assert_complete(BY_DVC)
+
+
+def assert_complete(recipe):
+    """The current folder has the recipe's model, its evaluation, its samples and all of its documents."""
+    values = values_of(recipe)
+    assert json.loads(Path("models/config.json").read_text())["model"] == values["model"]
+    result = json.loads(Path("reports/eval.json").read_text())
+    assert math.isfinite(result["perplexity"])
+    assert result["also"][0]["split"][0] == len(open_bin(Path("data/tokens"), "validation"))
+    headings = re.findall("^## (.*)$", Path("reports/samples.md").read_text(), re.MULTILINE)
+    assert headings == [prompt or "(from nothing)" for prompt in values["sample"]["prompts"]]
+    assert len([*Path("reports/figures").glob("*.png")]) == (9 if recipe == "quickstart" else 8)
+    assert "<h1" in Path("reports/report.html").read_text(encoding="utf-8")
+    assert documents() == expected_documents(recipe, values["data"])
+
+
+def expected_documents(recipe, data):
+    """The texts of each split that the recipe should find."""
+    if recipe == "quickstart":
+        texts = [story.text for story in islice(stories(data["seed"]), 300)]
+    elif recipe == "movie-scripts":
+        texts = SCRIPTS
+    elif recipe == "shakespeare":
+        cut = PLAY.rfind("\n", 0, round(len(PLAY) * 0.9)) + 1
+        return {"train": [PLAY[:cut]], "validation": [PLAY[cut:]]}
+    else:
+        return STORIES
+    held_out = [text for text in texts if is_validation(text, data["validation_fraction"], data["seed"])]
+    return {"train": [text for text in texts if text not in held_out], "validation": held_out}
+
+
+def documents():
+    """The texts of both bins."""
+    tokenizer, end_of_text = load(Path("models/tokenizer.json")), read_meta(Path("data/tokens")).end_of_text
+    found = {}
+    for split in ("train", "validation"):
+        ids = open_bin(Path("data/tokens"), split)
+        parts = np.split(ids, np.flatnonzero(ids == end_of_text) + 1)
+        assert len(parts.pop()) == 0
+        found[split] = [decode(tokenizer, part[:-1].tolist()) for part in parts]
+    return found

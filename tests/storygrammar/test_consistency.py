@@ -1,0 +1,135 @@
+"""The reader of stories: those of the grammar are consistent, those with a planted contradiction are not."""
+
+import re
+from itertools import islice
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from storygrammar.checker.consistency import Findings, check, complaints
+from storygrammar.checker.sentences import readings, split
+from storygrammar.grammar.generator import PLOTS, stories
+from tests.contradictions import EDITS, plant
+
+STORY = """\
+Once there was a kind boy named Tom. Tom loved his mom, always wore a red hat and liked to dance. Tom had a \
+tiny fan from his aunt and liked to wave it.
+One sunny day, Tom went to the park alone. Tom counted three clouds. The fan fell down under a bench, but \
+Tom ran on. Then Tom cried, "Where is my fan?" Tom was sad. Soon Tom met a brave girl named Rosa. They \
+looked by the statue, but in vain. Then Rosa smiled: under a bench was the tiny fan! Now Tom was happy, not \
+sad.
+At home, Tom drew Rosa and the tiny fan and the three clouds. Tom still wanted to dance."""
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    return [story.text for story in islice(stories(1234), 2000)]
+
+
+def changed(old: str, new: str) -> str:
+    assert STORY.count(old) == 1
+    return STORY.replace(old, new)
+
+
+def test_every_story_of_the_grammar_is_understood_and_consistent(texts):
+    for text in texts:
+        assert check(text) == Findings(complaints=[], strays=[]), text
+
+
+@pytest.mark.slow
+def test_very_many_stories_of_the_grammar_are_understood_and_consistent():
+    for story in islice(stories(4321), 100_000):
+        assert check(story.text) == Findings(complaints=[], strays=[]), story.text
+
+
+@pytest.mark.parametrize("kind", EDITS)
+def test_a_planted_contradiction_is_found(kind, texts):
+    random = Random(kind)
+    planted = list(islice(filter(None, (plant(kind, text, random) for text in texts)), 300))
+    missed = [text for text in planted if not complaints(text)]
+    assert len(planted) == 300
+    assert len(missed) <= 0.05 * 300, missed[0]
+
+
+def test_contradictions_are_planted_by_the_seed(texts):
+    for kind in EDITS:
+        one, same, other = ([plant(kind, text, Random(seed)) for text in texts[:50]] for seed in (1, 1, 2))
+        assert one == same != other
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("loved his mom", "loved her mom", "Tom is “he”, then “she”"),
+        ("kind boy", "kind girl", "Tom is “she”, then “he”"),
+        ("was the tiny fan", "was the golden fan", "the fan is tiny, then golden"),
+        ("to wave it", "to fly it", "the fan is there to wave, then to fly"),
+        ("is my fan", "is your fan", '“your” instead of “my”: Then Tom cried, "Where is your fan?"'),
+        ("by the statue", "near the lions", "“near the lions” belongs to the zoo, but this is the park"),
+        ("went to the park", "went to the zoo", "“under a bench” belongs to the park, but this is the zoo"),
+        ("under a bench was", "by the statue was", "the place: first “under a bench”, then “by the statue”"),
+        ("Now Tom", "Now Kevin", "Tom is called Kevin"),
+        ("Now Tom", "Now Rosa", "Tom is mixed up with Rosa"),
+        ("girl named Rosa", "boy named Tom", "two are called Tom"),
+        ("happy, not sad", "still sad", "it does not end well: Now Tom was still sad."),
+        ("happy, not sad", "happy and no longer cross", "the feeling: first “sad”, then “cross”"),
+        ("the three clouds", "the two dogs", "the memory: first “three clouds”, then “two dogs”"),
+        ("still wanted to dance", "still wanted to read", "the hobby: first “dance”, then “read”"),
+        ("Now Tom was happy, not sad.", "Now it was late for Kevin.", "Kevin comes from nowhere"),
+    ],
+)  # fmt: skip
+def test_a_complaint_says_what_contradicts_what(old, new, complaint):
+    assert complaint in complaints(changed(old, new))
+
+
+def test_a_plot_must_go_on_as_it_began():
+    noise = next(
+        story.text for story in stories(1) if "and it stayed" in story.text and "It had no home" in story.text
+    )
+    assert complaints(noise) == []
+    (complaint,) = complaints(noise.replace("It had no home.", "It had lost its way."))
+    assert "does not go with “It had lost its way.”" in complaint
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("One sunny day", "One stormy night"),  # words that the grammar does not have there
+        ("Tom was sad.", "Tom was so very tired and sighed."),
+        ("loved his mom", "loved his goldfish"),
+        ("not sad", "not unhappy"),  # much the same feeling
+        ("Then Rosa smiled", "Then she smiled"),
+    ],
+)
+def test_small_deviations_are_no_contradictions(old, new):
+    assert complaints(STORY) == []
+    assert complaints(changed(old, new)) == []
+
+
+def test_a_sentence_that_the_plot_does_not_have_is_told_apart_from_a_contradiction():
+    found = check(changed("Tom counted three clouds.", "Tom yawned and jumped around."))
+    assert found == Findings(complaints=[], strays=["Tom yawned and jumped around."])
+
+
+def test_a_story_of_such_sentences_has_lost_its_thread():
+    lost = changed("Tom counted three clouds.", "Tom yawned. The end is near. The end is here.")
+    assert complaints(lost) == ["3 of 16 sentences do not belong to the story: Tom yawned."]
+    assert complaints("") != []
+    assert complaints("It was the best of times, it was the worst of times.") != []
+
+
+@given(st.text() | st.lists(st.sampled_from(re.findall(r"\w+|\W+", STORY))).map("".join))
+def test_any_text_can_be_read(text):
+    assert complaints(text) != []
+
+
+def test_every_sentence_of_the_grammar_can_be_read_and_all_plots_are_known(texts):
+    plots = set()
+    for text in texts[:200]:
+        for sentence in split(text):
+            found = readings(sentence)
+            assert found, sentence
+            plots.update(plot for reading in found for plot in reading.kind.branches)
+    assert plots == {plot.__name__ for plot in PLOTS}
