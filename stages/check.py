@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from slm.core.config import PARAMS_FILE, Section, read_yaml
 from slm.core.errors import UserError, run_command
@@ -28,7 +29,11 @@ SECTIONS: tuple[type[Section], ...] = (
 
 def check(path: Path) -> None:
     """Raise UserError with a line for each wrong key of the file."""
-    values = read_yaml(path)
+    check_values(read_yaml(path), path)
+
+
+def check_values(values: dict[str, Any], path: Path) -> None:
+    """Raise UserError with a line for each wrong key of the values, which come from `path`."""
     known = [section.section for section in SECTIONS]
     lines = [
         f"{path}: {key}: unknown section; allowed: {', '.join(known)}" for key in values if key not in known

@@ -1,4 +1,4 @@
-"""The recipes: whole params files, true to their first lines, and each runs from download to report."""
+"""The recipes: only keys that differ, headers with true counts, and each runs from download to report."""
 
 import json
 import math
@@ -15,21 +15,22 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from dvc.repo import Repo
-from ruamel.yaml import YAML
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from slm.cli.recipes import apply_recipe, read_recipe
+from slm.core.config import read_yaml
 from slm.data.documents import is_validation
 from slm.model.gpt import n_params, new_gpt
 from slm.model.params import ModelParams
 from slm.tokenizer.bins import open_bin, read_meta
 from slm.tokenizer.params import TokenizerParams
 from slm.tokenizer.tokenizer import decode, load
-from stages.check import check
 from storygrammar.grammar.generator import stories
 from tests.hub import serve
 from tests.pipeline import STAGES
-from tests.project import ROOT, change_params, clone, run_stage, run_stages
+from tests.project import ROOT, change_params, clone, run_module, run_stage, run_stages
 
+DEFAULTS = (ROOT / "params.yaml").read_text(encoding="utf-8")
 RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
 BY_DVC = "tinystories-cpu"  # the others' stages run in this process, which has torch loaded
 TUNED = "assistant"  # whose own stages test_finetune.py runs
@@ -61,47 +62,85 @@ def path_of(recipe):
 
 
 def values_of(recipe):
-    return YAML(typ="safe").load(path_of(recipe).read_text(encoding="utf-8"))
+    """Return a recipe's full params, on the defaults of the working tree."""
+    return read_recipe(str(path_of(recipe)), DEFAULTS)
+
+
+def changes_of(recipe):
+    """Return what a recipe's file has."""
+    return read_yaml(path_of(recipe))
 
 
 def header_of(recipe):
     return path_of(recipe).read_text(encoding="utf-8").split("\n\n")[0]
 
 
-def keys(values):
-    """Of nested mappings; the names of tuned models are the user's."""
-    if not isinstance(values, dict):
-        return None
-    return {key: keys(value) if key != "finetune" else None for key, value in values.items()}
+def leaves(values, prefix=""):
+    """Return the values of nested mappings by their key with dots; an empty mapping is a value."""
+    found = {}
+    for key, value in values.items():
+        is_branch = isinstance(value, dict) and value
+        found |= leaves(value, f"{prefix}{key}.") if is_branch else {f"{prefix}{key}": value}
+    return found
 
 
 def count_in_header(recipe):
     return re.search(r"^# Parameters: ([\d,]+)\.$", header_of(recipe), re.MULTILINE)[1]
 
 
-def test_the_quickstart_is_the_committed_params_file():
-    assert path_of("quickstart").read_bytes() == (ROOT / "params.yaml").read_bytes()
+def test_quickstart_equals_the_defaults():
+    assert apply_recipe(path_of("quickstart"), DEFAULTS) == DEFAULTS
 
 
-def test_the_assistant_is_the_quickstart_tuned_on_requests():
+def test_assistant_is_the_quickstart_with_one_finetuned_model():
     assistant = values_of(TUNED)
     assert assistant.pop("finetune").keys() == {"wishes"}
     assert {**assistant, "finetune": {}} == values_of("quickstart")
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_is_a_whole_params_file_that_passes_the_check(recipe):
-    check(path_of(recipe))
-    assert keys(values_of(recipe)) == keys(values_of("quickstart"))
-    assert all(line.startswith("# ") for line in header_of(recipe).splitlines())
+def test_recipe_has_only_keys_that_differ_from_the_defaults(recipe):
+    defaults = leaves(read_yaml(ROOT / "params.yaml"))
+    repeated = [key for key, value in leaves(changes_of(recipe)).items() if defaults.get(key, ...) == value]
+    assert repeated == []
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_the_first_lines_and_the_readme_give_the_models_own_number_of_parameters(recipe):
-    tokenizer = TokenizerParams.load(path_of(recipe))
+def test_applied_recipe_changes_the_lines_of_its_keys_and_no_others(recipe):
+    """Compare as text: no other line of params.yaml is wrapped, quoted or moved, and no comment is lost."""
+    applied = apply_recipe(path_of(recipe), DEFAULTS)
+    old, new = DEFAULTS.splitlines(), applied.splitlines()
+    if recipe != "quickstart":
+        assert new.pop(0) == f"# Recipe: {path_of(recipe)}"
+    if recipe == TUNED:  # new keys take new lines
+        at = next(number for number, line in enumerate(old) if line.startswith("finetune:"))
+        assert new[:at] == old[:at]
+        assert new[at] == old[at].replace("{}", "  ")
+    else:
+        assert len(new) == len(old)
+        assert sum(a != b for a, b in zip(old, new, strict=True)) == len(leaves(changes_of(recipe)))
+        assert [comment_of(line) for line in new] == [comment_of(line) for line in old]
+
+
+def comment_of(line):
+    return line.partition(" #")[2]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_header_is_comments_with_source_and_cost(recipe):
+    lines = header_of(recipe).splitlines()
+    assert all(line.startswith("# ") for line in lines)
+    for part in ("Parameters", "Source", "Cost"):
+        assert sum(line.startswith(f"# {part}: ") for line in lines) == 1, part
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_header_and_readme_have_the_models_number_of_parameters(recipe):
+    values = values_of(recipe)
+    tokenizer = TokenizerParams.check(values["tokenizer"])
     with torch.device("meta"):
         vocab_size = 50257 if tokenizer.kind == "gpt2" else tokenizer.vocab_size
-        count = n_params(new_gpt(ModelParams.load(path_of(recipe)), vocab_size))
+        count = n_params(new_gpt(ModelParams.check(values["model"]), vocab_size))
     assert count_in_header(recipe) == f"{count:,}"
     rows = re.findall(rf"^\| \[`{recipe}`\].*\|$", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert len(rows) == 1
@@ -151,15 +190,22 @@ def environment(hub, tmp_path, monkeypatch):
 
 
 def prepare(folder, recipe):
-    """Make the recipe, shortened, the folder's params; put a text in the place for one's own."""
-    shutil.copy(path_of(recipe), folder / "params.yaml")
+    """Write the recipe, shortened, to the folder's params; put a text where it expects the user's."""
+    (folder / "params.yaml").write_text(apply_recipe(path_of(recipe), DEFAULTS), encoding="utf-8")
+    shorten(folder, recipe)
+
+
+def shorten(folder, recipe):
+    """Shorten the folder's params, and write the files that the recipe expects."""
     change_params(folder, SHORT)
     if recipe == "quickstart":  # the whole of its corpus is the pipeline's own affair
         change_params(folder, {"data": {"max_documents": 300}})
     (folder / "data/own").mkdir(parents=True, exist_ok=True)
-    (folder / "data/own/train.txt").write_text(PLAY)
+    (folder / "data/own/train.txt").write_text("")
     (folder / "data/own/validation.txt").write_text("")
     (folder / "data/own/model").mkdir(exist_ok=True)
+    if recipe == "shakespeare":
+        (folder / values_of(recipe)["data"]["files"]["train"]).write_text(PLAY)
     if recipe == "gpt2-tinystories":
         start = folder / values_of(recipe)["train"]["init_from"]
         GPT2LMHeadModel(GPT2Config()).save_pretrained(start)
@@ -184,9 +230,10 @@ def test_a_recipe_runs_shortened_from_download_to_report(environment, tmp_path, 
     assert_complete(recipe)
 
 
-def test_dvc_runs_a_recipe_copied_over_the_params(environment, tmp_path, monkeypatch):
-    prepare(clone(tmp_path, {}), BY_DVC)
-    monkeypatch.chdir(tmp_path)
+def test_dvc_runs_an_applied_recipe(environment, tmp_path, monkeypatch):
+    monkeypatch.chdir(clone(tmp_path, {}))
+    assert run_module("slm.cli.recipes", BY_DVC).returncode == 0
+    shorten(tmp_path, BY_DVC)
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     with Repo() as repo:
         assert [stage.name for stage in repo.reproduce()] == STAGES
