@@ -11,7 +11,7 @@ from slm.eval.params import EvaluateParams
 from slm.generate.params import SampleParams
 from slm.model.params import ModelParams
 from slm.quality.params import QualityParams
-from slm.sft.params import FinetuneParams
+from slm.sft.params import SFTParams
 from slm.tokenizer.params import TokenizerParams
 from slm.train.params import TrainParams
 
@@ -23,7 +23,7 @@ SECTIONS: tuple[type[Section], ...] = (
     EvaluateParams,
     SampleParams,
     QualityParams,
-    FinetuneParams,
+    SFTParams,
 )
 
 
