@@ -1,6 +1,6 @@
 """What each choice of a recipe is worth at the same wall clock, over several seeds.
 
-    python benchmarks/ablations.py --tokens data/tokens [--params benchmarks/race.yaml] [--seeds 1 2 3]
+    python -m benchmarks.ablations --tokens data/tokens [--params benchmarks/race.yaml] [--seeds 1 2 3]
 
 First all variants take turns, so that what a step of each costs is measured under the same conditions: steps
 spread over the whole run, as short windows make the first ones cheaper. Then each variant trains for as many
@@ -10,15 +10,12 @@ of the differences, and their standard error.
 """
 
 import argparse
-import sys
 import time
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.peers import machine, synchronize
 from benchmarks.racing import CONTEXT, validation_loss

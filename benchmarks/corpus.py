@@ -1,6 +1,6 @@
 """Measure the story grammar, as one Markdown table: speed, size, entropy, vocabulary, duplicates.
 
-    python benchmarks/corpus.py --stories 100000
+    python -m benchmarks.corpus --stories 100000
 
 Where `dvc repro` has trained on it, also what a short context costs: the loss of a 5-gram model beside the
 entropy, and that of the trained model when it sees only 32 tokens.
@@ -9,12 +9,9 @@ entropy, and that of the trained model when it sees only 32 tokens.
 import argparse
 import math
 import re
-import sys
 import time
 from itertools import islice
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from slm.report.reading import read_table
 from slm.report.schema import Baseline

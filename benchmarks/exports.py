@@ -1,6 +1,6 @@
 """How near exported models come to this project's: logits and greedy stories, by architecture and target.
 
-    python benchmarks/exports.py [FOLDER …]
+    python -m benchmarks.exports [FOLDER …]
 
 Each FOLDER holds a trained model (by default `models`); beside them, a random model of each architecture, as
 large as the first and with its tokens. Two sequences of random tokens, block_size long, are given to
@@ -10,7 +10,6 @@ beginnings, and the tokens are counted up to the first that differs from this pr
 """
 
 import argparse
-import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from itertools import takewhile
@@ -22,8 +21,6 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.peers import machine
 from slm.core.errors import run_command

@@ -1,6 +1,6 @@
 """Tokens a second in writing: this project, GPT-2 of `transformers` with its cache, and nanoGPT without one.
 
-    python benchmarks/generate.py --nanogpt CHECKOUT [--texts 1 64] [--tokens 400] [--rounds 5]
+    python -m benchmarks.generate --nanogpt CHECKOUT [--texts 1 64] [--tokens 400] [--rounds 5]
 
 A classic model of 30 million parameters writes from nothing, in float32, drawing from the likeliest 50. All
 sides have the same random weights, which are compared by the logits they give, and must write all of the
@@ -12,7 +12,6 @@ share is these bytes a second beside those of a matrix-vector product, the faste
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -21,8 +20,6 @@ from statistics import median
 
 import torch
 from torch import Tensor, nn
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.peers import GPT2, SEED, Shape, machine, nanogpt, synchronize
 from slm.core.errors import UserError, run_command

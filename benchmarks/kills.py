@@ -1,6 +1,6 @@
 """Kill a training at random moments and compare what it leaves in the end with one that was left alone.
 
-    python benchmarks/kills.py [--kills 20] [--steps 12000] [--seed 0]
+    python -m benchmarks.kills [--kills 20] [--steps 12000] [--seed 0]
 
 Each row is one training: what is killed, the stage itself or the dvc that runs it, and by which signal; how
 often, the last step that was on disk each time, and whether the model, both curves, the metrics and dvc.lock
@@ -9,12 +9,9 @@ have the same bytes. Where dvc is killed, its training has to end by itself befo
 
 import argparse
 import signal
-import sys
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from slm.core.errors import UserError, run_command
 from tests.killing import DVC, STAGE, digests, project, run, run_killed

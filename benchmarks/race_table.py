@@ -1,15 +1,12 @@
 """The table of a race, from the log that train_race.py writes.
 
-python benchmarks/race_table.py race.jsonl
+python -m benchmarks.race_table race.jsonl
 """
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from statistics import mean
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.racing import SIDES, Run
 from slm.core.errors import UserError, run_command

@@ -1,6 +1,6 @@
 """Time and memory from nothing to the first training step, as the text grows. Linux only: it reads /proc.
 
-    python benchmarks/scale.py [--megabytes 10 100 1000 2000] [--source embedded hub] [--tokenizer bpe]
+    python -m benchmarks.scale [--megabytes 10 100 1000 2000] [--source embedded hub] [--tokenizer bpe]
 
 Source `embedded` tells stories of the grammar as it goes; `hub` reads such stories from Parquet shards in
 TinyStories' layout, written beforehand, by the real client from a server on loopback. Each stage is a process
@@ -23,8 +23,6 @@ from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from slm.core.errors import UserError, run_command
 from slm.core.files import read_json

@@ -1,6 +1,6 @@
 """The server under load: tokens a second of all clients, and how long each waits for its first token.
 
-    python benchmarks/serve.py [--model models] [--clients 1 8 32] [--requests 20] [--tokens 200]
+    python -m benchmarks.serve [--model models] [--clients 1 8 32] [--requests 20] [--tokens 200]
 
 The server is a process of its own; all clients are in this one, on the same machine. Each has one stream
 after another written from nothing, with other seeds. Tokens are as the server counts them.
@@ -16,8 +16,6 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import NamedTuple
 from urllib.parse import urlsplit
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.peers import machine
 from slm.core.errors import UserError, run_command
@@ -78,7 +76,7 @@ def main() -> None:
     args = parser.parse_args()
     if min(*args.clients, args.requests - 1, args.tokens) < 1:
         parser.error("--clients and --tokens: must be at least 1, --requests 2")
-    command = [sys.executable, "-m", "slm.cli.serve", "--model", str(args.model), "--port", "0"]
+    command = [sys.executable, "-m", "slm", "serve", "--model", str(args.model), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             url = urlsplit(server.stdout.readline().strip())

@@ -1,6 +1,6 @@
 """What it costs to begin: `dvc repro` with nothing to do, and the start of each stage.
 
-    python benchmarks/startup.py [--rounds 5]
+    python -m benchmarks.startup [--rounds 5]
 
 `dvc repro` runs in a clone of the project with tiny params in which all is done, beside a pipeline of as many
 empty stages: what DVC costs by itself. A stage has started when its `main` begins: until then it has imported
@@ -16,8 +16,6 @@ import time
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.peers import machine
 from slm.core.errors import UserError, run_command
@@ -36,7 +34,7 @@ runpy.run_module(f"stages.{sys.argv[1]}", run_name="__main__")
 print("torch" in sys.modules)
 """
 REPRO = [sys.executable, "-m", "dvc", "repro"]
-FIRST_TOKEN = [sys.executable, "-m", "slm.cli.generate", "Once", "--max-new-tokens", "1"]
+FIRST_TOKEN = [sys.executable, "-m", "slm", "generate", "Once", "--max-new-tokens", "1"]
 
 
 def run(command: list[str], folder: Path) -> tuple[float, str]:

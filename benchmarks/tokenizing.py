@@ -1,6 +1,6 @@
 """How fast text becomes token ids: this project beside the usual way with Hugging Face `datasets`.
 
-    python benchmarks/tokenizing.py --text FILE [--megabytes 44] [--rounds 3] [--processes 2]
+    python -m benchmarks.tokenizing --text FILE [--megabytes 44] [--rounds 3] [--processes 2]
 
 FILE holds documents separated by `<|endoftext|>`, and is repeated to so many megabytes. This project does
 what its stage does, on all cores: it loads GPT-2's vocabulary, reads the Parquet files, encodes and writes
@@ -14,7 +14,6 @@ are compared.
 
 import argparse
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -26,8 +25,6 @@ from typing import Any
 
 import numpy as np
 import tiktoken
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from slm.core.errors import UserError, run_command
 from slm.data.documents import Document, read_documents, write_corpus

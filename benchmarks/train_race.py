@@ -1,7 +1,7 @@
 """Validation loss over training time: this project, nanoGPT and GPT-2 of `transformers` on the same text.
 
-    python benchmarks/train_race.py --nanogpt CHECKOUT --train TEXT --validation TEXT --log race.jsonl
-    python benchmarks/race_table.py race.jsonl        # again later, or while it runs
+    python -m benchmarks.train_race --nanogpt CHECKOUT --train TEXT --validation TEXT --log race.jsonl
+    python -m benchmarks.race_table race.jsonl        # again later, or while it runs
 
 The texts hold documents separated by `<|endoftext|>`; all sides get the tokens of a BPE that this project
 trains on the first. The runs take turns, each alone in a process of its own with an empty compiler cache. The
@@ -26,8 +26,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.peers import SEED, machine
 from benchmarks.race_table import read_log, table

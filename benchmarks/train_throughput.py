@@ -1,6 +1,6 @@
 """Tokens a second in training: this project's step and nanoGPT's, of models of the same sizes.
 
-    python benchmarks/train_throughput.py --nanogpt CHECKOUT [--dtype auto] [--rounds 5] [--steps 4]
+    python -m benchmarks.train_throughput --nanogpt CHECKOUT [--dtype auto] [--rounds 5] [--steps 4]
 
 A step is forward, backward, clipping and the optimizer's; the first ones, in which a model is compiled, do
 not count. The sides take turns, round by round, and so does a matrix product; medians are compared. All
@@ -14,7 +14,6 @@ params.yaml.
 """
 
 import argparse
-import sys
 import time
 from pathlib import Path
 from statistics import median
@@ -22,8 +21,6 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.peers import Peer, Shape, machine, synchronize
 from slm.core.errors import run_command
