@@ -8,9 +8,9 @@ from slm.core.config import PARAMS_FILE, RENAMED, Section, read_yaml
 from slm.core.errors import UserError, run_command
 from slm.data.params import DataParams
 from slm.eval.params import EvaluateParams
+from slm.eval_samples.params import EvalSamplesParams
 from slm.generate.params import SampleParams
 from slm.model.params import ModelParams
-from slm.eval_samples.params import EvalSamplesParams
 from slm.sft.params import FinetuneParams
 from slm.tokenizer.params import TokenizerParams
 from slm.train.params import TrainParams

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from slm.core.files import write_metrics, write_table
 from slm.core.stage import Stage, run_stage
-from slm.generate.params import SampleParams
 from slm.eval_samples.params import EvalSamplesParams
+from slm.generate.params import SampleParams
 
 COLUMNS = ("eos_rate", "distinct_2", "copy_rate", "consistency")
 
@@ -14,10 +14,10 @@ def main(stage: Stage) -> None:
     params, sample = stage.load(EvalSamplesParams), stage.load(SampleParams)
     from slm.core.progress import Progress
     from slm.data.summary import read_summary
+    from slm.eval_samples.quality import judge, summary, unknown_words, write_stories
     from slm.generate.batch import generate
     from slm.model.device import setup_torch
     from slm.model.gpt import load_model
-    from slm.eval_samples.quality import judge, summary, unknown_words, write_stories
     from slm.tokenizer.bins import open_bin
     from slm.tokenizer.tokenizer import END_OF_TEXT, load
     from storygrammar.checker.consistency import complaints

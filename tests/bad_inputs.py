@@ -268,7 +268,11 @@ RESULTS = [
     Case("text in a curve", "plot", write(VALIDATION_CURVE, "step,tokens,val_loss\n0,0,low\n")),
     Case("no evaluation", "plot", missing("reports/eval.json")),
     Case("an evaluation without the loss", "plot", without("reports/eval.json", "val_loss")),
-    Case("a share above 1", "plot", write("reports/minimal_pairs.csv", "phenomenon,accuracy,pairs\nname,1.5,2\n")),
+    Case(
+        "a share above 1",
+        "plot",
+        write("reports/minimal_pairs.csv", "phenomenon,accuracy,pairs\nname,1.5,2\n"),
+    ),
     Case("no stories", "report", missing("data/samples.jsonl")),
     Case("stories that are cut", "report", write("data/samples.jsonl", '{"temperature": 1.0, "sam')),
     Case("a picture that is none", "report", write("reports/figures/loss.png", "PNG")),

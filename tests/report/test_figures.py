@@ -173,7 +173,7 @@ def qualities(**known):
 
 
 def test_consistency_is_a_panel_only_where_it_is_known():
-    panels = draw_quality(qualities(consistent=0.8)).axes
+    panels = draw_quality(qualities(consistency=0.8)).axes
     assert [axes.lines[0].get_ydata().tolist() for axes in panels] == [[0.8] * 2, [0.5] * 2, [0.1] * 2]
     assert len(draw_quality(qualities()).axes) == 2
 

@@ -25,7 +25,17 @@ from tests.imports import imported_files
 from tests.project import ROOT, TINY, clone, outputs
 from tests.tiny import FINETUNE
 
-STAGES = ["download", "tokenize", "train", "evaluate", "eval_dataset@lines", "sample", "eval_samples", "plot", "report"]
+STAGES = [
+    "download",
+    "tokenize",
+    "train",
+    "evaluate",
+    "eval_dataset@lines",
+    "sample",
+    "eval_samples",
+    "plot",
+    "report",
+]
 STAGES += ["finetune@talk", "ask@talk"]
 SCRIPTS = [name.partition("@")[0] for name in STAGES]
 PAIRS = [{"prompt": f"Is it {n}?", "answer": "It is."} for n in range(99)]
