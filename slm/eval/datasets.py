@@ -9,8 +9,9 @@ perplexity a token, bits a byte. Two values of `metric` add the one that the lit
   the data set's own count, too (openai/gpt-2, issue 78), but its text had spaces and signs mended first
   (Radford et al. 2019, section 3.1); EleutherAI's lm-evaluation-harness mends them and counts no `<eos>`.
 - `last_word_accuracy` (LAMBADA; Paperno et al. 2016): the share of documents whose last word the model
-  predicts from all that comes before it, each of its tokens being the likeliest one, and exp of the mean loss of that word.
-  The word begins with the space before it and need not end there, as in the harness's `lambada_openai`.
+  predicts from all that comes before it, each of its tokens being the likeliest one, and exp of the mean
+  loss of that word. The word begins with the space before it and need not end there, as in the harness's
+  `lambada_openai`.
 
 Shapes: N tokens in all documents, T in the window before the end of one, K in its last word, V = vocab_size.
 """
