@@ -14,6 +14,7 @@ PARAMS_FILE = Path("params.yaml")
 # Old names of sections and keys in params.yaml, with their new names.
 RENAMED = {
     "evaluate.corpora": "evaluate.datasets",
+    "finetune": "sft",
     "quality": "eval_samples",
 }
 SHORT = reprlib.Repr()  # a wrong value may be anything, of any size

@@ -25,7 +25,6 @@ from tests.imports import imported_files
 from tests.project import ROOT, TINY, clone, outputs
 from tests.tiny import SFT
 
-<<<<<<< HEAD
 STAGES = [
     "download",
     "tokenize",
@@ -37,11 +36,7 @@ STAGES = [
     "plot",
     "report",
 ]
-STAGES += ["finetune@talk", "ask@talk"]
-=======
-STAGES = ["download", "tokenize", "train", "evaluate", "score@lines", "sample", "quality", "plot", "report"]
 STAGES += ["sft@talk", "eval_sft@talk"]
->>>>>>> main
 SCRIPTS = [name.partition("@")[0] for name in STAGES]
 PAIRS = [{"prompt": f"Is it {n}?", "answer": "It is."} for n in range(99)]
 FILES = {
@@ -50,13 +45,8 @@ FILES = {
 }
 PARAMS = {
     **TINY,
-<<<<<<< HEAD
     "evaluate": {**TINY["evaluate"], "datasets": {"lines": {"file": "lines.txt", "metric": "bits_per_byte"}}},
-    "finetune": {"talk": {**FINETUNE, "file": "pairs.jsonl", "tasks": None}, "other": FINETUNE},
-=======
-    "evaluate": {**TINY["evaluate"], "corpora": {"lines": {"file": "lines.txt", "kind": "text"}}},
     "sft": {"talk": {**SFT, "file": "pairs.jsonl", "tasks": None}, "other": SFT},
->>>>>>> main
 }
 HIDDEN = (".git/", ".dvc/", ".slm/")  # the last is a stage's log and the states of a training, no results
 WATCHED = """
@@ -74,11 +64,7 @@ try:
 finally:
     open(log, "w").write(json.dumps([opened, "torch" in sys.modules]))
 """
-<<<<<<< HEAD
-NEED_TORCH = {"train", "evaluate", "eval_dataset", "sample", "eval_samples", "finetune", "ask"}
-=======
-NEED_TORCH = {"train", "evaluate", "score", "sample", "quality", "sft", "eval_sft"}
->>>>>>> main
+NEED_TORCH = {"train", "evaluate", "eval_dataset", "sample", "eval_samples", "sft", "eval_sft"}
 
 
 class Run(NamedTuple):
