@@ -109,8 +109,8 @@ def params(**changes: dict[str, Any]) -> Spoil:
 
 
 def further_text(**item: Any) -> Spoil:
-    """A text in `evaluate.corpora`."""
-    return params(evaluate={"corpora": {"tales": {"file": "tales.txt", "kind": "text", **item}}})
+    """A text in `evaluate.datasets`."""
+    return params(evaluate={"datasets": {"tales": {"file": "tales.txt", "metric": "bits_per_byte", **item}}})
 
 
 def tuned(**item: Any) -> Spoil:

@@ -72,7 +72,7 @@ class Stage:
         values = read_yaml(PARAMS_FILE)
         declared, names = declaration(name, values)
         self.name = name
-        self.item = name.partition("@")[2]  # of `foreach`: wikitext2 of score@wikitext2; else empty
+        self.item = name.partition("@")[2]  # of `foreach`: wikitext2 of eval_dataset@wikitext2; else empty
         self._declared = [resolve(param, names) for param in declared.get("params", [])]
         self.params = pick(values, self._declared)
         self.deps = [resolve(dep, names) for dep in declared["deps"]]

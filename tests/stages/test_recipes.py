@@ -45,7 +45,7 @@ SHORT = {
         "eval_tokens": 300,
     },
     "sample": {"num_samples": 1, "max_new_tokens": 3},
-    "quality": {"num_samples": 1, "max_new_tokens": 3, "temperatures": []},
+    "eval_samples": {"num_samples": 1, "max_new_tokens": 3, "temperatures": []},
 }
 STORIES = {"train": [story.text for story in islice(stories(seed=3), 60)]}
 STORIES["validation"] = [story.text for story in islice(stories(seed=4), 3)]

@@ -25,7 +25,17 @@ from tests.imports import imported_files
 from tests.project import ROOT, TINY, clone, outputs
 from tests.tiny import SFT
 
-STAGES = ["download", "tokenize", "train", "evaluate", "score@lines", "sample", "quality", "plot", "report"]
+STAGES = [
+    "download",
+    "tokenize",
+    "train",
+    "evaluate",
+    "eval_dataset@lines",
+    "sample",
+    "eval_samples",
+    "plot",
+    "report",
+]
 STAGES += ["sft@talk", "eval_sft@talk"]
 SCRIPTS = [name.partition("@")[0] for name in STAGES]
 PAIRS = [{"prompt": f"Is it {n}?", "answer": "It is."} for n in range(99)]
@@ -35,7 +45,7 @@ FILES = {
 }
 PARAMS = {
     **TINY,
-    "evaluate": {**TINY["evaluate"], "corpora": {"lines": {"file": "lines.txt", "kind": "text"}}},
+    "evaluate": {**TINY["evaluate"], "datasets": {"lines": {"file": "lines.txt", "metric": "bits_per_byte"}}},
     "sft": {"talk": {**SFT, "file": "pairs.jsonl", "tasks": None}, "other": SFT},
 }
 HIDDEN = (".git/", ".dvc/", ".slm/")  # the last is a stage's log and the states of a training, no results
@@ -54,7 +64,7 @@ try:
 finally:
     open(log, "w").write(json.dumps([opened, "torch" in sys.modules]))
 """
-NEED_TORCH = {"train", "evaluate", "score", "sample", "quality", "sft", "eval_sft"}
+NEED_TORCH = {"train", "evaluate", "eval_dataset", "sample", "eval_samples", "sft", "eval_sft"}
 
 
 class Run(NamedTuple):
@@ -111,7 +121,7 @@ def declared_outs(name):
 
 
 def script(name):
-    """The stage whose item it is: score, of score@lines."""
+    """The stage whose item it is: eval_dataset, of eval_dataset@lines."""
     return name.partition("@")[0]
 
 
