@@ -4,14 +4,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from slm.core.config import PARAMS_FILE, Section, read_yaml
+from slm.core.config import PARAMS_FILE, RENAMED, Section, read_yaml
 from slm.core.errors import UserError, run_command
 from slm.data.params import DataParams
 from slm.eval.params import EvaluateParams
+from slm.eval_samples.params import EvalSamplesParams
 from slm.generate.params import SampleParams
 from slm.model.params import ModelParams
-from slm.quality.params import QualityParams
-from slm.sft.params import FinetuneParams
+from slm.sft.params import SFTParams
 from slm.tokenizer.params import TokenizerParams
 from slm.train.params import TrainParams
 
@@ -22,8 +22,8 @@ SECTIONS: tuple[type[Section], ...] = (
     TrainParams,
     EvaluateParams,
     SampleParams,
-    QualityParams,
-    FinetuneParams,
+    EvalSamplesParams,
+    SFTParams,
 )
 
 
@@ -36,7 +36,11 @@ def check_values(values: dict[str, Any], path: Path) -> None:
     """Raise UserError with a line for each wrong key of the values, which come from `path`."""
     known = [section.section for section in SECTIONS]
     lines = [
-        f"{path}: {key}: unknown section; allowed: {', '.join(known)}" for key in values if key not in known
+        f"{path}: {key}: was renamed to {RENAMED[key]}"
+        if key in RENAMED
+        else f"{path}: {key}: unknown section; allowed: {', '.join(known)}"
+        for key in values
+        if key not in known
     ]
     for section in SECTIONS:
         try:

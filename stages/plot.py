@@ -25,18 +25,18 @@ def main(stage: Stage) -> None:
     baselines = read_table(reports / "baselines.csv", kinds.Baseline)
     n_params = read_result(reports / "train.json", kinds.Training).parameters
     flops_per_token = read_result(Path("models/config.json"), kinds.Network).flops_per_token(n_params)
-    insight = read_result(Path("data/insight.json"), kinds.Insight)
+    insight = read_result(Path("data/inspection.json"), kinds.Insight)
     pictures = {
         "loss": draw_loss(train, validation, baselines, evaluation.nats_per_bit, flops_per_token),
         "optimization": draw_optimization(train),
-        "bits_per_byte": draw_bits_per_byte(baselines, evaluation.bits_per_byte_interval),
+        "bits_per_byte": draw_bits_per_byte(baselines, evaluation.bits_per_byte_ci95),
         "by_position": draw_by_position(read_table(reports / "by_position.csv", kinds.PositionLoss)),
         "by_frequency": draw_by_frequency(read_table(reports / "by_frequency.csv", kinds.FrequencyLoss)),
-        "quality": draw_quality(read_table(reports / "quality.csv", kinds.Quality)),
+        "quality": draw_quality(read_table(reports / "eval_samples.csv", kinds.Quality)),
         "heat": draw_heat(insight),
         "attention": draw_attention(insight),
     }
-    if pairs := read_table(reports / "pairs.csv", kinds.PairScore, may_be_empty=True):
+    if pairs := read_table(reports / "minimal_pairs.csv", kinds.PairScore, may_be_empty=True):
         pictures["pairs"] = draw_pairs(pairs)
     save(pictures, reports / "figures")
 

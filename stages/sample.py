@@ -10,7 +10,7 @@ from slm.generate.params import SampleParams
 
 def main(stage: Stage) -> None:
     params = stage.load(SampleParams)
-    from slm.generate.insight import insight
+    from slm.generate.inspection import inspect
     from slm.generate.samples import samples_page, write_samples
     from slm.model.device import setup_torch
     from slm.model.gpt import load_model
@@ -23,10 +23,10 @@ def main(stage: Stage) -> None:
 
     prompt, first = encode(tokenizer, params.prompts[0]), texts[0][0]
     ending = [tokenizer.token_to_id(END_OF_TEXT)] if len(first) < params.max_new_tokens else []
-    found = insight(model, tokenizer, [*prompt, *first, *ending], n_given=len(prompt))
+    inspection = inspect(model, tokenizer, [*prompt, *first, *ending], n_given=len(prompt))
 
     write_text(Path("reports/samples.md"), f"{page}\n---\n\nMade with {', '.join(stage.made_with())}.\n")
-    write_text(Path("data/insight.json"), json.dumps(found, ensure_ascii=False) + "\n")
+    write_text(Path("data/inspection.json"), json.dumps(inspection, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

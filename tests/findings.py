@@ -8,7 +8,7 @@ from tests.tiny import DATA, MODEL, SAMPLE, TRAIN
 HOSTILE = "<script src='http://localhost/x.js'></script><img src=http://localhost/y.png onerror=alert(1)>"
 TEXT = f"Once *there* was {HOSTILE} and\n# a \"cat\" & 'dog'.\n\n1. `It` ended | $here$."
 PARAMS = {"data": DATA, "model": MODEL, "train": TRAIN, "sample": SAMPLE | {"prompts": [HOSTILE]}}
-PARAMS |= {"evaluate": {"ngram_order": 5, "corpora": {}}}
+PARAMS |= {"evaluate": {"ngram_order": 5, "datasets": {}}}
 N_STORIES = 4  # of each temperature, one more than is shown
 
 
@@ -26,9 +26,7 @@ def write_results(folder, known):
     training = {"steps": 20, "tokens": 2_000_000, "epochs": 1.5, "parameters": 5000, "dtype": "float32"}
     evaluation = {"val_loss": 2.0, "perplexity": 7.389, "bits_per_byte": 1.0}
     evaluation |= (
-        {"ngram_gap_closed": 0.75, "pairs_accuracy": 0.9, "bits_per_byte_interval": [0.9, 1.1]}
-        if known
-        else {}
+        {"ngram_gap_closed": 0.75, "minimal_pair_acc": 0.9, "bits_per_byte_ci95": [0.9, 1.1]} if known else {}
     )
     write(folder, "reports/train.csv", "tokens,train_loss,learning_rate,grad_norm\n5,3,0.1,1\n9,2,0.1,inf\n")
     write(folder, "reports/val.csv", "tokens,val_loss\n0,6\n9,2.1\n")
@@ -38,26 +36,30 @@ def write_results(folder, known):
     write(folder, "reports/eval.json", evaluation | made_with)
     write(folder, "models/config.json", {"architecture": "gpt", "vocab_size": 300, "model": MODEL})
     baselines = (
-        "name,bits_per_byte\nuniform,8\n"
-        + "5-gram,1.6\n" * known
-        + "this model,1\n"
-        + "entropy,0.8\n" * known
+        "name,kind,bits_per_byte\nuniform,baseline,8\n"
+        + "5-gram,baseline,1.6\n" * known
+        + "this model,model,1\n"
+        + "entropy,bound,0.8\n" * known
     )
     write(folder, "reports/baselines.csv", baselines)
     write(
-        folder, "reports/by_position.csv", "position,context,loss,tokens\n1,trained,3,10\n2,trained,2.5,20\n"
+        folder,
+        "reports/by_position.csv",
+        "position,context,loss,tokens\n1,in_context,3,10\n2,in_context,2.5,20\n",
     )
-    write(folder, "reports/by_frequency.csv", "training_count,loss,tokens,kinds\n0,9,1,1\n1,5,2,2\n")
-    write(folder, "reports/pairs.csv", "phenomenon,accuracy,pairs\n" + f'"{HOSTILE}",0.9,10\n' * known)
-    columns = "temperature,stories,ended,distinct_2,repetition,copies" + ",consistent" * known
+    write(folder, "reports/by_frequency.csv", "train_frequency,loss,tokens,types\n0,9,1,1\n1,5,2,2\n")
+    write(
+        folder, "reports/minimal_pairs.csv", "phenomenon,accuracy,pairs\n" + f'"{HOSTILE}",0.9,10\n' * known
+    )
+    columns = "temperature,num_samples,eos_rate,distinct_2,seq_rep_4,copy_rate" + ",consistency" * known
     rows = [f"{t},{N_STORIES},1,0.5,0,0.25" + ",0.5" * known for t in (0.5, 1)]
-    write(folder, "reports/quality.csv", "\n".join([columns, *rows]) + "\n")
-    consistent = {"consistent": 0.5} if known else {}
-    write(folder, "reports/quality.json", {"copies": 0.25} | consistent | made_with)
+    write(folder, "reports/eval_samples.csv", "\n".join([columns, *rows]) + "\n")
+    consistency = {"consistency": 0.5} if known else {}
+    write(folder, "reports/eval_samples.json", {"copy_rate": 0.25} | consistency | made_with)
     if known:
         write(
             folder,
-            "reports/scores/lambada.json",
+            "reports/datasets/lambada.json",
             {"lambada": {"bits_per_byte": 2.5, "last_word_accuracy": 0.125}},
         )
     stories = [
@@ -71,8 +73,8 @@ def write_results(folder, known):
         for n in range(N_STORIES, 0, -1)
         for t in (1.0, 0.5)
     ]
-    write(folder, "data/stories.jsonl", "".join(json.dumps(story) + "\n" for story in stories))
-    write(folder, "data/insight.json", {
+    write(folder, "data/samples.jsonl", "".join(json.dumps(story) + "\n" for story in stories))
+    write(folder, "data/inspection.json", {
         "given": 1,
         "tokens": ["Once", HOSTILE, "\n", "<|endoftext|>"],
         "probabilities": [0.5, 0.001, 0.25, 1.0],
@@ -84,8 +86,8 @@ def write_results(folder, known):
 
 def with_scores(*names):
     """The params that ask for scores of further texts."""
-    corpora = {name: {"file": f"{name}.txt", "kind": "text"} for name in names}
-    return PARAMS | {"evaluate": {"ngram_order": 5, "corpora": corpora}}
+    datasets = {name: {"file": f"{name}.txt", "metric": "bits_per_byte"} for name in names}
+    return PARAMS | {"evaluate": {"ngram_order": 5, "datasets": datasets}}
 
 
 def write_picture(folder):

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 from tests.project import clone, commit, git, start_git
 
-STAGES = ["download", "tokenize", "train", "evaluate", "sample", "quality", "plot", "report"]
+STAGES = ["download", "tokenize", "train", "evaluate", "sample", "eval_samples", "plot", "report"]
 
 
 def enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

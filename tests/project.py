@@ -31,7 +31,7 @@ TINY = {
     },
     "evaluate": {"ngram_order": 3, "minimal_pairs": 2},
     "sample": {"prompts": ["", "Once"], "num_samples": 2, "max_new_tokens": 20},
-    "quality": {"num_samples": 3, "max_new_tokens": 20, "temperatures": [1.0]},
+    "eval_samples": {"num_samples": 3, "max_new_tokens": 20, "temperatures": [1.0]},
 }
 
 

@@ -26,13 +26,13 @@ from slm.core.files import write_text
 from slm.eval.intervals import sign_test, wilson
 from slm.generate.params import SampleParams
 
-STORIES = "data/stories.jsonl"
+STORIES = "data/samples.jsonl"
 TEMPLATE = Path(__file__).with_suffix(".html")
 HARDLY_CHANCE = 0.05  # below this p
 
 
 class Story(Section):
-    """What is needed here of a line of stories.jsonl."""
+    """What is needed here of a line of samples.jsonl."""
 
     section: ClassVar[str] = "story"
     model_config = ConfigDict(extra="ignore")

@@ -65,7 +65,7 @@ def select(rows: list[dict[str, Any]], keys: Collection[str], sections: Collecti
 
 
 def _run(row: dict[str, Any]) -> Run:
-    consistent = _metric(row, "quality", "consistent")
+    consistent = _metric(row, "eval_samples", "consistency")
     return Run(
         name=row["Experiment"] or row["rev"],
         n_layer=int(row["model.n_layer"]),
@@ -74,7 +74,7 @@ def _run(row: dict[str, Any]) -> Run:
         parameters=int(_metric(row, "train", "parameters")),
         bits_per_byte=_metric(row, "eval", "bits_per_byte"),
         consistent=consistent,
-        stories=None if consistent is None else int(row["quality.num_samples"]),
+        stories=None if consistent is None else int(row["eval_samples.num_samples"]),
     )
 
 

@@ -11,6 +11,12 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from slm.core.errors import UserError
 
 PARAMS_FILE = Path("params.yaml")
+# Old names of sections and keys in params.yaml, with their new names.
+RENAMED = {
+    "evaluate.corpora": "evaluate.datasets",
+    "finetune": "sft",
+    "quality": "eval_samples",
+}
 SHORT = reprlib.Repr()  # a wrong value may be anything, of any size
 SHORT.maxlevel = 1
 SHORT.maxstring = SHORT.maxother = SHORT.maxlong = 80
@@ -70,6 +76,8 @@ def _describe(section: type[Section], error: Any) -> tuple[str, list[str]]:
     if error["type"] == "missing":
         return key, ["missing"]
     if error["type"] in {"extra_forbidden", "invalid_key"}:
+        if key in RENAMED:
+            return key, [f"was renamed to {RENAMED[key]}"]
         model = _model_at(section, error["loc"][:-1])
         return key, [f"unknown key; allowed: {', '.join(model.model_fields)}"]
     if error["type"] == "value_error":  # our own checks name the value

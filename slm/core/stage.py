@@ -72,7 +72,7 @@ class Stage:
         values = read_yaml(PARAMS_FILE)
         declared, names = declaration(name, values)
         self.name = name
-        self.item = name.partition("@")[2]  # of `foreach`: wikitext2 of score@wikitext2; else empty
+        self.item = name.partition("@")[2]  # of `foreach`: wikitext2 of eval_dataset@wikitext2; else empty
         self._declared = [resolve(param, names) for param in declared.get("params", [])]
         self.params = pick(values, self._declared)
         self.deps = [resolve(dep, names) for dep in declared["deps"]]
@@ -187,7 +187,7 @@ def declaration(name: str, values: dict[str, Any]) -> tuple[dict[str, Any], dict
 
 
 def pick(values: dict[str, Any], params: Iterable[str]) -> dict[str, Any]:
-    """The sections of params.yaml that are declared; of finetune.NAME nothing but that key of the section."""
+    """The sections of params.yaml that are declared; of sft.NAME nothing but that key of the section."""
     picked = {}
     for param in params:
         section, _, key = param.partition(".")

@@ -82,18 +82,18 @@ def baselines(
     meta: TokensMeta,
     train: np.ndarray,
     validation: np.ndarray,
-    training_counts: np.ndarray,
+    train_counts: np.ndarray,
     texts: Iterable[str],
     ngram_order: int,
 ) -> dict[str, float]:
     """Bits per byte of the validation split by what knows less than the model; the most ignorant comes first.
 
-    `training_counts` (V,) says how often each token occurs in training, `texts` are the split's documents.
+    `train_counts` (V,) says how often each token occurs in training, `texts` are the split's documents.
     An `ngram_order` of 0 is no n-gram model.
     """
     bits = {
         "uniform": len(validation) * math.log2(meta.vocab_size),  # each token is as likely as any other
-        "unigram": unigram_bits(validation, training_counts),
+        "unigram": unigram_bits(validation, train_counts),
         "xz": xz_bits(texts, meta.validation.bytes),
     }
     if ngram_order:
@@ -102,14 +102,14 @@ def baselines(
     return {name: total / meta.validation.bytes for name, total in bits.items()}
 
 
-def unigram_bits(tokens: np.ndarray, training_counts: np.ndarray) -> float:
+def unigram_bits(tokens: np.ndarray, train_counts: np.ndarray) -> float:
     """Bits of a text's tokens by how often each occurs in training (V,), whatever stands before it.
 
     p(w) = (c(w) + 1) / (N + V), where one more than counted leaves no token impossible (Laplace 1814). With
     no context that could be too rare to go by, nothing finer is needed.
     """
-    probabilities = (training_counts + 1) / (training_counts.sum() + len(training_counts))
-    return float(-count_tokens(tokens, len(training_counts)) @ np.log2(probabilities))
+    probabilities = (train_counts + 1) / (train_counts.sum() + len(train_counts))
+    return float(-count_tokens(tokens, len(train_counts)) @ np.log2(probabilities))
 
 
 def xz_bits(texts: Iterable[str], n_bytes: int) -> int:

@@ -27,18 +27,18 @@ class Position(NamedTuple):
     """The mean loss of tokens predicted from up to `position` tokens, from more than the row before says."""
 
     position: int
-    context: Literal["trained", "beyond"]  # beyond: more than in training
+    context: Literal["in_context", "extrapolated"]  # extrapolated: longer than any in training
     loss: float  # nats a token
     tokens: int
 
 
 class Frequency(NamedTuple):
-    """The mean loss of tokens that occur `training_count` to under twice as many times in training."""
+    """The mean loss of tokens that occur `train_frequency` to under twice as many times in training."""
 
-    training_count: int
+    train_frequency: int
     loss: float  # nats a token
     tokens: int
-    kinds: int  # different ones
+    types: int  # distinct tokens
 
 
 def document_bytes(parquet: Path, expected: SplitMeta) -> np.ndarray:
@@ -53,7 +53,7 @@ def document_bytes(parquet: Path, expected: SplitMeta) -> np.ndarray:
     return np.array(sizes)
 
 
-def bits_per_byte_interval(
+def bits_per_byte_ci95(
     losses: np.ndarray, tokens: np.ndarray, end_of_text: int, n_bytes: np.ndarray
 ) -> list[float] | None:
     """The 95 % confidence interval [low, high] of bits per byte; None of a single document.
@@ -105,22 +105,22 @@ def by_position(model: GPT, tokens: np.ndarray, end_of_text: int, batch_size: in
     rows, start = [], 0
     for end in sorted(ends):
         n = (end - start) * n_windows
-        context = "trained" if end <= block_size else "beyond"
+        context = "in_context" if end <= block_size else "extrapolated"
         rows.append(Position(end, context, float(totals[start:end].sum()) / n, n))
         start = end
     return rows
 
 
-def by_frequency(losses: np.ndarray, tokens: np.ndarray, training_counts: np.ndarray) -> list[Frequency]:
+def by_frequency(losses: np.ndarray, tokens: np.ndarray, train_counts: np.ndarray) -> list[Frequency]:
     """The mean loss by how often a token occurs in training (V,): 0 times, 1, 2–3, 4–7 and so on."""
-    vocab_size = len(training_counts)
+    vocab_size = len(train_counts)
     totals = np.zeros(vocab_size)  # of each token of the vocabulary, nats
     for start in range(0, len(tokens), CHUNK):
         part = slice(start, start + CHUNK)
         totals += np.bincount(tokens[part], weights=losses[part], minlength=vocab_size)
     counts = count_tokens(tokens, vocab_size)
 
-    n_bits = np.frexp(training_counts.astype(np.float64))[1]  # of the count as a binary number
+    n_bits = np.frexp(train_counts.astype(np.float64))[1]  # of the count as a binary number
     rows = []
     for n in np.unique(n_bits[counts > 0]).tolist():
         found = (n_bits == n) & (counts > 0)

@@ -1,16 +1,17 @@
 """How well the model predicts texts from elsewhere, which it was neither trained nor chosen on.
 
 Every text is encoded with the model's own tokenizer and scored as the validation split is: loss and
-perplexity a token, bits a byte. Two kinds of text have a figure more, by which the literature knows them:
+perplexity a token, bits a byte. Two values of `metric` add the one that the literature reports:
 
-- `words` (WikiText; Merity et al. 2017): the perplexity a word, exp(Σ losses / number of words). Words are
-  what white space divides, and one `<eos>` for each line, which makes 245,569 in WikiText-2's test split, as
+- `word_perplexity` (WikiText; Merity et al. 2017): exp(Σ losses / number of words). Words are what white
+  space divides, and one `<eos>` for each line, which makes 245,569 in WikiText-2's test split, as
   its authors count. All documents are one running text, scored as it is. The losses of GPT-2 are divided by
   the data set's own count, too (openai/gpt-2, issue 78), but its text had spaces and signs mended first
   (Radford et al. 2019, section 3.1); EleutherAI's lm-evaluation-harness mends them and counts no `<eos>`.
-- `last_word` (LAMBADA; Paperno et al. 2016): the share of documents whose last word the model predicts from
-  all that comes before it, each of its tokens being the likeliest one, and exp of the mean loss of that word.
-  The word begins with the space before it and need not end there, as in the harness's `lambada_openai`.
+- `last_word_accuracy` (LAMBADA; Paperno et al. 2016): the share of documents whose last word the model
+  predicts from all that comes before it, each of its tokens being the likeliest one, and exp of the mean
+  loss of that word. The word begins with the space before it and need not end there, as in the harness's
+  `lambada_openai`.
 
 Shapes: N tokens in all documents, T in the window before the end of one, K in its last word, V = vocab_size.
 """
@@ -28,8 +29,8 @@ from slm.core.errors import UserError
 from slm.core.progress import Progress
 from slm.data.params import DataHub
 from slm.data.textfiles import read_texts
-from slm.eval.breakdown import bits_per_byte_interval
-from slm.eval.params import Corpus, EvaluateParams
+from slm.eval.breakdown import bits_per_byte_ci95
+from slm.eval.params import Dataset, EvaluateParams
 from slm.eval.perplexity import perplexity, summary, token_losses
 from slm.model.gpt import GPT, cross_entropy
 from slm.tokenizer.bins import bin_dtype
@@ -37,40 +38,40 @@ from slm.tokenizer.encode import make_encoder
 from slm.tokenizer.tokenizer import END_OF_TEXT, decode, encode
 
 
-def score(model: GPT, tokenizer: Tokenizer, name: str, params: EvaluateParams) -> dict[str, Any]:
-    """What the model makes of the text that `evaluate.corpora` calls `name`: figures, then lists of them.
+def evaluate_dataset(model: GPT, tokenizer: Tokenizer, name: str, params: EvaluateParams) -> dict[str, Any]:
+    """What the model makes of the text that `evaluate.datasets` calls `name`: figures, then lists of them.
 
     Raises UserError if the text cannot be read or is empty, or a document has no last word to predict.
     """
-    corpus, end_of_text = params.corpora[name], tokenizer.token_to_id(END_OF_TEXT)
-    texts, n_words = documents(name, corpus), 0
-    if corpus.kind == "words":
+    dataset, end_of_text = params.datasets[name], tokenizer.token_to_id(END_OF_TEXT)
+    texts, n_words = documents(name, dataset), 0
+    if dataset.metric == "word_perplexity":
         text = running_text(texts)
         texts, n_words = iter([text]), count_words(text)
-    elif corpus.kind == "last_word":
+    elif dataset.metric == "last_word_accuracy":
         texts = map(str.rstrip, texts)
     with TemporaryFile() as file:
         n_bytes = write_tokens(texts, file, tokenizer)  # (D,)
         if not len(n_bytes):
-            place = corpus.hub.name if corpus.hub else corpus.file
-            raise UserError(f"evaluate.corpora.{name}: no text in {place}")
+            place = dataset.hub.name if dataset.hub else dataset.file
+            raise UserError(f"evaluate.datasets.{name}: no text in {place}")
         tokens = np.memmap(file, bin_dtype(tokenizer.get_vocab_size()), mode="r")
         losses = token_losses(model, tokens, end_of_text, params.stride, params.batch_size)
         total = summary(losses, int(n_bytes.sum()))
         found: dict[str, Any] = {"loss": total["val_loss"]}
         found |= {key: total[key] for key in ("perplexity", "bits_per_byte")}
-        if corpus.kind == "words":
+        if dataset.metric == "word_perplexity":
             found["word_perplexity"] = perplexity(total["val_loss"] * len(tokens) / n_words, "word")
-        elif corpus.kind == "last_word":
+        elif dataset.metric == "last_word_accuracy":
             found |= last_words(model, tokenizer, tokens, name)
-        if interval := bits_per_byte_interval(losses, tokens, end_of_text, n_bytes):
-            found["bits_per_byte_interval"] = interval
+        if interval := bits_per_byte_ci95(losses, tokens, end_of_text, n_bytes):
+            found["bits_per_byte_ci95"] = interval
         return found | {"split": [len(tokens), int(n_bytes.sum()), len(n_bytes)]}
 
 
-def documents(name: str, corpus: Corpus) -> Iterator[str]:
+def documents(name: str, dataset: Dataset) -> Iterator[str]:
     """The texts of a file, a folder or a dataset of the Hub, one at a time."""
-    return _of_hub(name, corpus.hub) if corpus.hub else read_texts(Path(corpus.file))
+    return _of_hub(name, dataset.hub) if dataset.hub else read_texts(Path(dataset.file))
 
 
 def running_text(texts: Iterable[str]) -> str:
@@ -86,7 +87,7 @@ def count_words(text: str) -> int:
 def write_tokens(texts: Iterable[str], file: IO[bytes], tokenizer: Tokenizer) -> np.ndarray:
     """Write the texts' ids to a file, END_OF_TEXT after each; give the bytes of each text: (D,).
 
-    Texts of nothing but white space are dropped, as from the corpus.
+    Texts of nothing but white space are dropped, as from the dataset.
     """
     encoder, dtype = make_encoder(tokenizer), bin_dtype(tokenizer.get_vocab_size())
     n_bytes = []
@@ -111,7 +112,7 @@ def last_words(model: GPT, tokenizer: Tokenizer, tokens: np.ndarray, name: str) 
             n_last = len(encode(tokenizer, space + word))
             if not space or n_last > model.params.block_size:
                 what = "has more tokens than block_size" if space else "has no space before it"
-                raise UserError(f"evaluate.corpora.{name}: document {number}: its last word {what}")
+                raise UserError(f"evaluate.datasets.{name}: document {number}: its last word {what}")
             is_right, loss = predict_end(model, [end_of_text, *ids], n_last)
             n_right += is_right
             nats += loss
@@ -140,4 +141,4 @@ def _of_hub(name: str, hub: DataHub) -> Iterator[str]:
     try:
         yield from read_split(hub, hub.validation_split or hub.train_split)
     except UserError as error:  # which names the keys of `data.hub`
-        raise UserError(str(error).replace("data.hub", f"evaluate.corpora.{name}.hub")) from None
+        raise UserError(str(error).replace("data.hub", f"evaluate.datasets.{name}.hub")) from None

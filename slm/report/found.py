@@ -38,6 +38,11 @@ class Found(NamedTuple):
         return next((baseline for baseline in self.baselines if baseline.name.endswith(name)), None)
 
     @property
+    def bound(self) -> kinds.Baseline | None:
+        """The entropy of the text, which no model can go below, where it is known."""
+        return next((baseline for baseline in self.baselines if baseline.kind == "bound"), None)
+
+    @property
     def by_temperature(self) -> dict[float, list[kinds.Story]]:
         """The stories of each temperature, in rising order, by their numbers."""
         found: dict[float, list[kinds.Story]] = {}
@@ -66,12 +71,12 @@ def read_found(root: Path, params: dict[str, dict[str, Any]]) -> Found:
         baselines=read_table(reports / "baselines.csv", kinds.Baseline),
         by_position=read_table(reports / "by_position.csv", kinds.PositionLoss),
         by_frequency=read_table(reports / "by_frequency.csv", kinds.FrequencyLoss),
-        pairs=read_table(reports / "pairs.csv", kinds.PairScore, may_be_empty=True),
-        scores=read_scores(reports / "scores", params["evaluate"]["corpora"]),
-        quality=read_table(reports / "quality.csv", kinds.Quality),
-        story_quality=read_result(reports / "quality.json", kinds.StoryQuality),
-        stories=read_lines(data / "stories.jsonl", kinds.Story),
-        insight=read_result(data / "insight.json", kinds.Insight),
+        pairs=read_table(reports / "minimal_pairs.csv", kinds.PairScore, may_be_empty=True),
+        scores=read_scores(reports / "datasets", params["evaluate"]["datasets"]),
+        quality=read_table(reports / "eval_samples.csv", kinds.Quality),
+        story_quality=read_result(reports / "eval_samples.json", kinds.StoryQuality),
+        stories=read_lines(data / "samples.jsonl", kinds.Story),
+        insight=read_result(data / "inspection.json", kinds.Insight),
         figures=read_pictures(reports / "figures"),
     )
 

@@ -17,7 +17,7 @@ class Headline(NamedTuple):
 
 def verdict(found: Found) -> str:
     """One sentence for someone who has never heard of perplexity."""
-    copies, consistent = found.story_quality.copies, found.story_quality.consistent
+    copies, consistent = found.story_quality.copy_rate, found.story_quality.consistency
     copied, are = (percent(copies), "are") if copies else ("none", "is")
     texts = f"{copied} of its texts {are} copied"
     if consistent is not None:
@@ -62,22 +62,22 @@ def headlines(found: Found) -> list[Headline]:
             f"packed to {percent(size)} of its size.",
         ),
     ]
-    counting, entropy = found.baseline("-gram"), found.baseline("entropy")
+    counting, entropy = found.baseline("-gram"), found.bound
     if result.ngram_gap_closed is not None and counting and entropy:
         way = (
             f"So much of the way from counting {counting.name}s ({counting.bits_per_byte:.3f} bits a byte) "
             f"to the text’s entropy ({entropy.bits_per_byte:.3f}), which no model can go below."
         )
         lines.append(Headline(percent(result.ngram_gap_closed), "gap closed", way))
-    if result.pairs_accuracy is not None:
+    if result.minimal_pair_acc is not None:
         pairs = "So many pairs of a right and a wrong sentence have the right one likelier. A coin: 50%."
-        lines.append(Headline(percent(result.pairs_accuracy), "minimal pairs", pairs))
+        lines.append(Headline(percent(result.minimal_pair_acc), "minimal pairs", pairs))
     texts = f"So many of its texts at temperature {found.params['sample']['temperature']:g}"
-    if found.story_quality.consistent is not None:
+    if found.story_quality.consistency is not None:
         checked = f"{texts} contradict nothing, says a checker that knows how such stories go."
-        lines.append(Headline(percent(found.story_quality.consistent), "consistent", checked))
+        lines.append(Headline(percent(found.story_quality.consistency), "consistent", checked))
     copied = f"{texts} stand in the training text word for word, at least half of the text in one piece."
-    return [*lines, Headline(percent(found.story_quality.copies), "copied", copied)]
+    return [*lines, Headline(percent(found.story_quality.copy_rate), "copied", copied)]
 
 
 def millions(number: int) -> str:
@@ -88,6 +88,6 @@ def millions(number: int) -> str:
 
 
 def _interval(found: Found) -> str:
-    if (interval := found.evaluation.bits_per_byte_interval) is None:
+    if (interval := found.evaluation.bits_per_byte_ci95) is None:
         return ""
     return f"{interval[0]:.3f} to {interval[1]:.3f} with 95% certainty, over documents. "

@@ -27,9 +27,10 @@ class ValidationPoint(Row):
 
 
 class Baseline(Row):
-    """baselines.csv: this model, and what to compare it with."""
+    """baselines.csv: this model, baselines to compare it with, and the entropy, a lower bound."""
 
     name: str
+    kind: Literal["model", "baseline", "bound"]
     bits_per_byte: Positive
 
 
@@ -37,7 +38,7 @@ class PositionLoss(Row):
     """by_position.csv: tokens predicted from up to `position` tokens of context."""
 
     position: Annotated[int, Field(ge=1)]
-    context: Literal["trained", "beyond"]  # beyond: longer than any in training
+    context: Literal["in_context", "extrapolated"]  # extrapolated: longer than any in training
     loss: float
     tokens: int
 
@@ -45,14 +46,14 @@ class PositionLoss(Row):
 class FrequencyLoss(Row):
     """by_frequency.csv: tokens that occur so often in training, or more often but not twice so."""
 
-    training_count: Annotated[int, Field(ge=0)]
+    train_frequency: Annotated[int, Field(ge=0)]
     loss: float
     tokens: int
-    kinds: int
+    types: int
 
 
 class PairScore(Row):
-    """pairs.csv: how often the model finds the right one of two sentences likelier."""
+    """minimal_pairs.csv: how often the model finds the right one of two sentences likelier."""
 
     phenomenon: str
     accuracy: Share
@@ -60,19 +61,19 @@ class PairScore(Row):
 
 
 class Quality(Row):
-    """quality.csv: the stories of one temperature."""
+    """eval_samples.csv: the stories of one temperature."""
 
     temperature: float
-    stories: int
-    ended: Share
+    num_samples: int
+    eos_rate: Share
     distinct_2: Share
-    repetition: Share
-    copies: Share
-    consistent: Share | None = None  # not known of every corpus
+    seq_rep_4: Share
+    copy_rate: Share
+    consistency: Share | None = None  # not known of every corpus
 
 
 class Story(Row):
-    """stories.jsonl: a story, and what a checker has to say against it."""
+    """samples.jsonl: a story, and what a checker has to say against it."""
 
     temperature: float
     sample: int
@@ -89,9 +90,9 @@ class Evaluation(Result):
     val_loss: Positive
     perplexity: Positive
     bits_per_byte: Positive
-    bits_per_byte_interval: Interval | None = None
+    bits_per_byte_ci95: Interval | None = None
     ngram_gap_closed: float | None = None
-    pairs_accuracy: Share | None = None
+    minimal_pair_acc: Share | None = None
 
     @property
     def nats_per_bit(self) -> float:
@@ -124,18 +125,18 @@ class Tokens(Result):
 
 
 class StoryQuality(Result):
-    """quality.json: the stories at the temperature of the section `sample`."""
+    """eval_samples.json: the stories at the temperature of the section `sample`."""
 
-    section: ClassVar[str] = "quality"
+    section: ClassVar[str] = "eval_samples"
 
-    copies: Share
-    consistent: Share | None = None
+    copy_rate: Share
+    consistency: Share | None = None
 
 
 class Score(Result):
-    """scores/NAME.json, there under NAME: the model on a further text."""
+    """datasets/NAME.json, there under NAME: the model on a further text."""
 
-    section: ClassVar[str] = "score"
+    section: ClassVar[str] = "eval_dataset"
 
     bits_per_byte: Positive
     word_perplexity: Positive | None = None
@@ -164,10 +165,10 @@ class Network(Result):
 
 
 class Insight(Result):
-    """insight.json; slm/generate/insight.py says what the keys mean."""
+    """inspection.json; slm/generate/inspection.py says what the keys mean."""
 
     model_config = ConfigDict(strict=False)
-    section: ClassVar[str] = "insight"
+    section: ClassVar[str] = "inspection"
 
     given: Annotated[int, Field(ge=0)]
     tokens: Annotated[list[str], Field(min_length=1)]

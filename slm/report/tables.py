@@ -34,7 +34,7 @@ def tables(found: Found) -> dict[str, Table]:
         "by_frequency": Table(
             ["times in training, at least", "nats a token", "tokens", "different ones"],
             [
-                [f"{r.training_count:,}", f"{r.loss:.3f}", f"{r.tokens:,}", f"{r.kinds:,}"]
+                [f"{r.train_frequency:,}", f"{r.loss:.3f}", f"{r.tokens:,}", f"{r.types:,}"]
                 for r in found.by_frequency
             ],
         ),
@@ -58,9 +58,9 @@ def params_table(params: dict[str, dict[str, Any]]) -> dict[str, Table]:
 
 def _quality(found: Found) -> Table:
     header = ["temperature", "texts", "ended", "contradict nothing", "distinct-2", "repetition", "copied"]
-    shares = [[r.ended, r.consistent, r.distinct_2, r.repetition, r.copies] for r in found.quality]
+    shares = [[r.eos_rate, r.consistency, r.distinct_2, r.seq_rep_4, r.copy_rate] for r in found.quality]
     rows = [
-        [f"{r.temperature:g}", f"{r.stories:,}", *("" if s is None else percent(s) for s in of_row)]
+        [f"{r.temperature:g}", f"{r.num_samples:,}", *("" if s is None else percent(s) for s in of_row)]
         for r, of_row in zip(found.quality, shares, strict=True)
     ]
     return _without_empty_columns(header, rows)

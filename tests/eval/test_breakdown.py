@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from slm.core.errors import UserError
 from slm.eval import breakdown
 from slm.eval.breakdown import (
-    bits_per_byte_interval,
+    bits_per_byte_ci95,
     by_frequency,
     by_position,
     count_tokens,
@@ -40,7 +40,7 @@ def documents(n, seed=0):
 
 def test_the_interval_is_that_of_resampled_documents():
     losses, tokens, n_bytes = documents(400)
-    low, high = bits_per_byte_interval(losses, tokens, END, n_bytes)
+    low, high = bits_per_byte_ci95(losses, tokens, END, n_bytes)
     pieces = np.split(losses.astype(np.float64), np.flatnonzero(tokens == END)[:-1] + 1)
     bits = np.array([piece.sum() for piece in pieces]) / math.log(2)
     drawn = np.random.default_rng(1).integers(400, size=(10_000, 400))
@@ -51,7 +51,7 @@ def test_the_interval_is_that_of_resampled_documents():
 
 def test_the_interval_of_two_documents_is_by_the_formula():
     losses, tokens = np.array([1, 2, 3, 4], np.float32), np.array([0, END, 0, END])
-    low, high = bits_per_byte_interval(losses, tokens, END, np.array([5, 6]))
+    low, high = bits_per_byte_ci95(losses, tokens, END, np.array([5, 6]))
     x, y = np.array([3, 7]) / math.log(2), np.array([5, 6])
     ratio = x.sum() / 11
     error = math.sqrt(2 / 1 * ((x[0] - ratio * y[0]) ** 2 + (x[1] - ratio * y[1]) ** 2)) / 11
@@ -60,19 +60,19 @@ def test_the_interval_of_two_documents_is_by_the_formula():
 
 def test_the_interval_lies_around_the_bits_per_byte_of_the_summary():
     losses, tokens, n_bytes = documents(50)
-    low, high = bits_per_byte_interval(losses, tokens, END, n_bytes)
+    low, high = bits_per_byte_ci95(losses, tokens, END, n_bytes)
     assert low < high
     assert (low + high) / 2 == pytest.approx(summary(losses, n_bytes.sum())["bits_per_byte"])
 
 
 def test_one_document_has_no_interval():
-    assert bits_per_byte_interval(*documents(1)[:2], END, documents(1)[2]) is None
+    assert bits_per_byte_ci95(*documents(1)[:2], END, documents(1)[2]) is None
 
 
 def test_tokens_of_other_documents_are_refused():
     losses, tokens, n_bytes = documents(5)
     with pytest.raises(UserError, match=r"^4 documents found, but 5 in their tokens; run dvc repro"):
-        bits_per_byte_interval(losses, tokens, END, n_bytes[:4])
+        bits_per_byte_ci95(losses, tokens, END, n_bytes[:4])
 
 
 def test_documents_are_measured_in_bytes_of_utf_8(tmp_path):
@@ -126,7 +126,7 @@ def test_the_loss_at_a_position_is_that_after_so_many_tokens(architecture, n, en
     expected = losses_of_prefixes(model, tokens, range(0, n, length), length)
     rows = by_position(model, tokens, END, batch_size=8)
     assert [row.position for row in rows] == ends
-    assert [row.context for row in rows] == ["trained" if end <= BLOCK else "beyond" for end in ends]
+    assert [row.context for row in rows] == ["in_context" if end <= BLOCK else "extrapolated" for end in ends]
     for start, row in zip([0, *ends], rows, strict=False):
         losses = [loss for n in range(start + 1, row.position + 1) for loss in expected[n]]
         assert row.tokens == len(losses)
@@ -138,8 +138,8 @@ def test_block_size_divides_positions_even_if_it_is_no_power_of_two():
     model = new_gpt(model_params(architecture="modern", block_size=6), VOCAB).eval()
     rows = by_position(model, text(24), END, batch_size=1)
     assert [(row.position, row.context) for row in rows] == [
-        *[(1, "trained"), (2, "trained"), (4, "trained"), (6, "trained")],
-        *[(8, "beyond"), (12, "beyond")],
+        *[(1, "in_context"), (2, "in_context"), (4, "in_context"), (6, "in_context")],
+        *[(8, "extrapolated"), (12, "extrapolated")],
     ]
 
 
@@ -180,11 +180,11 @@ def test_losses_by_frequency_are_sums_by_hand(pairs, counts):
         groups[floor].append((token, loss))
     tokens, losses = np.array([p[0] for p in pairs], np.uint16), np.array([p[1] for p in pairs], np.float32)
     rows = by_frequency(losses, tokens, np.array(counts))
-    assert [row.training_count for row in rows] == sorted(groups)
+    assert [row.train_frequency for row in rows] == sorted(groups)
     for row in rows:
-        group = groups[row.training_count]
+        group = groups[row.train_frequency]
         assert row.tokens == len(group)
-        assert row.kinds == len({token for token, _ in group})
+        assert row.types == len({token for token, _ in group})
         assert row.loss == pytest.approx(math.fsum(loss for _, loss in group) / len(group))
 
 

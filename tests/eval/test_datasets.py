@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slm.core.errors import UserError
-from slm.eval.breakdown import bits_per_byte_interval
-from slm.eval.datasets import count_words, last_words, running_text, score
+from slm.eval.breakdown import bits_per_byte_ci95
+from slm.eval.datasets import count_words, evaluate_dataset, last_words, running_text
 from slm.eval.params import EvaluateParams
 from slm.eval.perplexity import token_losses
 from slm.model.gpt import cross_entropy, new_gpt
@@ -50,9 +50,9 @@ def model(tokenizer):
     return model.eval()
 
 
-def params(path, kind, **keys):
-    corpora = {"other": {"file": str(path), "kind": kind, **keys}}
-    values = {"batch_size": 2, "stride": 3, "ngram_order": 0, "minimal_pairs": 0, "corpora": corpora}
+def params(path, metric, **keys):
+    datasets = {"other": {"file": str(path), "metric": metric, **keys}}
+    values = {"batch_size": 2, "stride": 3, "ngram_order": 0, "minimal_pairs": 0, "datasets": datasets}
     return EvaluateParams.check(values)
 
 
@@ -72,12 +72,12 @@ def test_a_text_is_scored_as_the_validation_split_is(model, tokenizer, tmp_path)
     losses = token_losses(model, tokens, end, 3, 2).astype(np.float64)
     n_bytes = np.array([len(text.encode()) for text in FARM])
     path = jsonl(tmp_path, [FARM[0], " \n", *FARM[1:], ""])
-    found = score(model, tokenizer, "other", params(path, "text"))
+    found = evaluate_dataset(model, tokenizer, "other", params(path, "bits_per_byte"))
     assert found == {
         "loss": pytest.approx(losses.mean()),
         "perplexity": pytest.approx(math.exp(losses.mean())),
         "bits_per_byte": pytest.approx(losses.sum() / math.log(2) / n_bytes.sum()),
-        "bits_per_byte_interval": pytest.approx(bits_per_byte_interval(losses, tokens, end, n_bytes)),
+        "bits_per_byte_ci95": pytest.approx(bits_per_byte_ci95(losses, tokens, end, n_bytes)),
         "split": [len(tokens), n_bytes.sum(), 3],
     }
 
@@ -89,7 +89,9 @@ def test_a_text_is_read_by_the_ending_of_its_name(model, tokenizer, tmp_path):
         (tmp_path / f"folder/{number}.txt").write_text(text)
     pq.write_table(pa.table({"text": FARM}), tmp_path / "texts.parquet")
     paths = [tmp_path / name for name in ("texts.txt", "folder", "texts.parquet")] + [jsonl(tmp_path, FARM)]
-    first, *others = [score(model, tokenizer, "other", params(path, "text")) for path in paths]
+    first, *others = [
+        evaluate_dataset(model, tokenizer, "other", params(path, "bits_per_byte")) for path in paths
+    ]
     assert others == [first] * 3
 
 
@@ -100,18 +102,18 @@ def test_words_are_divided_by_white_space_and_each_line_ends_with_one_more(model
     losses = token_losses(model, tokens, tokenizer.token_to_id(END_OF_TEXT), 3, 2).astype(np.float64)
     lines = ["", "= The Title =", "", 'The cat says , " meow " .', "", "日本 says moo"]
     words = " <eos> ".join([*lines, ""]).split()
-    found = score(model, tokenizer, "other", params(path, "words"))
+    found = evaluate_dataset(model, tokenizer, "other", params(path, "word_perplexity"))
     assert count_words(LINES) == len(words)
     assert found["word_perplexity"] == pytest.approx(math.exp(losses.sum() / len(words)))
     assert found["split"] == [len(tokens), len(LINES.encode()), 1]
-    assert "bits_per_byte_interval" not in found
+    assert "bits_per_byte_ci95" not in found
 
 
 def test_lines_that_are_documents_make_the_same_running_text(model, tokenizer, tmp_path):
     (tmp_path / "wiki.txt").write_text(LINES)
-    whole = score(model, tokenizer, "other", params(tmp_path / "wiki.txt", "words"))
+    whole = evaluate_dataset(model, tokenizer, "other", params(tmp_path / "wiki.txt", "word_perplexity"))
     lines = jsonl(tmp_path, LINES.splitlines(keepends=True))
-    assert score(model, tokenizer, "other", params(lines, "words")) == whole
+    assert evaluate_dataset(model, tokenizer, "other", params(lines, "word_perplexity")) == whole
     assert running_text(["a", "", "b\n"]) == "a\n\nb\n"
 
 
@@ -137,7 +139,7 @@ def test_last_words_are_those_that_the_model_would_write(model, tokenizer, tmp_p
     right, losses = zip(*(last_word_by_hand(model, tokenizer, text) for text in texts), strict=True)
     assert len({*right}) == 2  # some are, some are not
     path = jsonl(tmp_path, [f"{text} \n" for text in texts])  # white space at the end is no word
-    found = score(model, tokenizer, "other", params(path, "last_word"))
+    found = evaluate_dataset(model, tokenizer, "other", params(path, "last_word_accuracy"))
     assert found["last_word_accuracy"] == sum(right) / len(texts)
     assert found["last_word_perplexity"] == pytest.approx(math.exp(np.mean(losses)), rel=1e-4)
     assert found["split"] == [len(tokens_of(tokenizer, texts)), len("".join(texts).encode()), len(texts)]
@@ -165,27 +167,31 @@ def test_the_tokens_of_a_last_word_are_the_last_of_the_text(tokenizer, context, 
 
 
 @pytest.mark.parametrize(
-    ("texts", "kind", "line"),
+    ("texts", "metric", "line"),
     [
-        ([], "text", "no text in .*texts.jsonl"),
-        ([" \n", ""], "words", "no text in .*texts.jsonl"),
-        (["a b", "word"], "last_word", "document 2: its last word has no space before it"),
-        (["a " + "?!" * 20], "last_word", "document 1: its last word has more tokens than block_size"),
+        ([], "bits_per_byte", "no text in .*texts.jsonl"),
+        ([" \n", ""], "word_perplexity", "no text in .*texts.jsonl"),
+        (["a b", "word"], "last_word_accuracy", "document 2: its last word has no space before it"),
+        (
+            ["a " + "?!" * 20],
+            "last_word_accuracy",
+            "document 1: its last word has more tokens than block_size",
+        ),
     ],
 )
-def test_a_text_that_cannot_be_scored_is_a_line(model, tokenizer, tmp_path, texts, kind, line):
-    with pytest.raises(UserError, match=f"^evaluate.corpora.other: {line}$"):
-        score(model, tokenizer, "other", params(jsonl(tmp_path, texts), kind))
+def test_a_text_that_cannot_be_scored_is_a_line(model, tokenizer, tmp_path, texts, metric, line):
+    with pytest.raises(UserError, match=f"^evaluate.datasets.other: {line}$"):
+        evaluate_dataset(model, tokenizer, "other", params(jsonl(tmp_path, texts), metric))
 
 
 READ = """if True:
     import json, sys
     from slm.eval.datasets import documents
-    from slm.eval.params import Corpus
+    from slm.eval.params import Dataset
     from slm.core.errors import UserError
-    for corpus in json.loads(sys.argv[1]):
+    for dataset in json.loads(sys.argv[1]):
         try:
-            print(json.dumps(list(documents("other", Corpus.model_validate(corpus)))))
+            print(json.dumps(list(documents("other", Dataset.model_validate(dataset)))))
         except UserError as error:
             print(json.dumps(str(error)))
 """
@@ -203,21 +209,21 @@ def hub(tmp_path_factory):
             path = folder / f"hub/owner/{name}/main/{split}-00000-of-00001.parquet"
             path.parent.mkdir(parents=True, exist_ok=True)
             pq.write_table(pa.table({"text": texts}), path)
-    corpora = [
+    datasets = [
         hub_text("owner/wiki", validation_split="test"),
         hub_text("owner/plain", validation_split=None),
         hub_text("owner/plain", validation_split=None, text="story"),
     ]
     with serve(folder / "hub") as server:
         env = {**os.environ, "HF_ENDPOINT": server.endpoint, "HF_HOME": str(folder / "home")}
-        command = [sys.executable, "-c", READ, json.dumps(corpora)]
+        command = [sys.executable, "-c", READ, json.dumps(datasets)]
         result = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
         return [json.loads(line) for line in result.stdout.splitlines()], server.requests
 
 
 def hub_text(name, **changes):
     keys = {**HUB, "name": name, "revision": commit_of(name, "main"), **changes}
-    return {"file": "any.txt", "kind": "text", "hub": keys}
+    return {"file": "any.txt", "metric": "bits_per_byte", "hub": keys}
 
 
 def test_a_text_of_the_hub_is_that_of_one_split_and_nothing_else_is_fetched(hub):
@@ -232,5 +238,5 @@ def test_without_a_validation_split_it_is_the_training_split(hub):
 
 
 def test_what_the_hub_does_not_have_is_named_by_its_key(hub):
-    line = "evaluate.corpora.other.hub.text: owner/plain has no column 'story' of strings; its columns: text"
+    line = "evaluate.datasets.other.hub.text: owner/plain has no column 'story' of strings; its columns: text"
     assert hub[0][2].startswith(line)

@@ -5,8 +5,8 @@ import pytest
 from slm.eval.params import EvaluateParams
 from tests.tiny import HUB, complaint
 
-VALUES = {"batch_size": 4, "stride": None, "ngram_order": 5, "minimal_pairs": 40, "corpora": {}}
-TEXT = {"file": "mine.txt", "kind": "text"}
+VALUES = {"batch_size": 4, "stride": None, "ngram_order": 5, "minimal_pairs": 40, "datasets": {}}
+TEXT = {"file": "mine.txt", "metric": "bits_per_byte"}
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -19,7 +19,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
         ("ngram_order", -1, "greater than or equal to 0"),
         ("ngram_order", 21, "less than or equal to 20"),
         ("minimal_pairs", -1, "greater than or equal to 0"),
-        ("corpora", [], "valid dictionary"),
+        ("datasets", [], "valid dictionary"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_allowed(key, value, allowed):
@@ -38,28 +38,28 @@ def test_stride_is_null_or_a_number():
     ("text", "line"),
     [
         (None, ": None should be a valid dictionary"),
-        ({"kind": "text"}, ".file: missing"),
+        ({"metric": "bits_per_byte"}, ".file: missing"),
         ({**TEXT, "file": ""}, ".file: '' should have at least 1 character"),
-        ({**TEXT, "kind": "poem"}, ".kind: 'poem' should be 'text', 'words' or 'last_word'"),
-        ({**TEXT, "split": "test"}, ".split: unknown key; allowed: file, kind, hub"),
+        ({**TEXT, "metric": "acc"}, ".metric: 'acc' should be 'bits_per_byte', 'word_perplexity' or"),
+        ({**TEXT, "split": "test"}, ".split: unknown key; allowed: file, metric, hub"),
         ({**TEXT, "hub": HUB}, ".hub: 'main' is not allowed for revision; allowed: a commit's 40 digits"),
         ({**TEXT, "hub": {**HUB, "revision": COMMIT, "name": 3}}, ".hub.name: 3 should be a valid string"),
         ({**TEXT, "hub": {**HUB, "revision": COMMIT, "split": ""}}, ".hub.split: unknown key; allowed: name"),
     ],
 )
 def test_a_text_that_is_wrong_is_named(text, line):
-    found = complaint(EvaluateParams, {**VALUES, "corpora": {"good": TEXT, "other": text}})
-    assert found.startswith(f"params.yaml: evaluate.corpora.other{line}")
+    found = complaint(EvaluateParams, {**VALUES, "datasets": {"good": TEXT, "other": text}})
+    assert found.startswith(f"params.yaml: evaluate.datasets.other{line}")
     assert "\n" not in found
 
 
 @pytest.mark.parametrize("name", ["../other", "a.b", "", "two words"])
 def test_a_name_that_can_be_no_file_or_key_is_refused(name):
-    found = complaint(EvaluateParams, {**VALUES, "corpora": {name: TEXT}})
-    assert found.startswith(f"params.yaml: evaluate.corpora.{name}: {name!r} should match pattern")
+    found = complaint(EvaluateParams, {**VALUES, "datasets": {name: TEXT}})
+    assert found.startswith(f"params.yaml: evaluate.datasets.{name}: {name!r} should match pattern")
 
 
 def test_a_text_of_the_hub_is_pinned_to_a_commit():
     hub = {**HUB, "revision": COMMIT}
-    found = EvaluateParams.check({**VALUES, "corpora": {"wiki-2_test": {**TEXT, "hub": hub}}})
-    assert found.corpora["wiki-2_test"].hub.revision == COMMIT
+    found = EvaluateParams.check({**VALUES, "datasets": {"wiki-2_test": {**TEXT, "hub": hub}}})
+    assert found.datasets["wiki-2_test"].hub.revision == COMMIT

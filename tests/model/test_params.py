@@ -56,7 +56,7 @@ def test_missing_and_unknown_keys_are_named():
     assert "params.yaml: model.n_heads: unknown key; allowed: architecture, n_layer, n_head, " in line
 
 
-@pytest.mark.parametrize("package", ["data", "model", "train", "eval", "generate", "quality", "sft"])
+@pytest.mark.parametrize("package", ["data", "model", "train", "eval", "generate", "eval_samples", "sft"])
 def test_sections_are_read_without_torch(package):
     code = f"import slm.{package}.params, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -33,8 +33,13 @@ from slm.report.schema import (
 TRAIN = [TrainPoint(tokens=100 * n, train_loss=4 / n, learning_rate=0.1, grad_norm=1) for n in range(1, 9)]
 VALIDATION = [ValidationPoint(tokens=400 * n, val_loss=4 / (n + 1)) for n in range(3)]
 BASELINES = [
-    Baseline(name=name, bits_per_byte=bits)
-    for name, bits in (("uniform", 9), ("5-gram", 1.5), ("this model", 1), ("entropy", 0.5))
+    Baseline(name=name, kind=kind, bits_per_byte=bits)
+    for name, kind, bits in (
+        ("uniform", "baseline", 9),
+        ("5-gram", "baseline", 1.5),
+        ("this model", "model", 1),
+        ("entropy", "bound", 0.5),
+    )
 ]
 ODD = [
     " $x$",
@@ -127,7 +132,7 @@ def positions(*rows):
 
 
 def test_contexts_beyond_the_trained_ones_are_hollow_after_a_line():
-    rows = positions((1, "trained", 3), (2, "trained", 2), (4, "beyond", 5))
+    rows = positions((1, "in_context", 3), (2, "in_context", 2), (4, "extrapolated", 5))
     trained, beyond, edge = draw_by_position(rows).axes[0].lines
     assert trained.get_xdata().tolist() == [1, 2]
     assert beyond.get_xdata().tolist() == [2, 4]
@@ -136,13 +141,13 @@ def test_contexts_beyond_the_trained_ones_are_hollow_after_a_line():
 
 
 def test_without_such_contexts_there_is_no_line():
-    axes = draw_by_position(positions((1, "trained", 3), (2, "trained", 2))).axes[0]
+    axes = draw_by_position(positions((1, "in_context", 3), (2, "in_context", 2))).axes[0]
     assert len(axes.lines) == 1
     assert texts(axes.figure) == ["3.00", "2.00"]
 
 
 def test_tokens_that_training_never_had_stand_apart_from_the_rare_ones():
-    rows = [FrequencyLoss(training_count=n, loss=9 - n, tokens=n + 1, kinds=1) for n in (0, 1, 2, 4)]
+    rows = [FrequencyLoss(train_frequency=n, loss=9 - n, tokens=n + 1, types=1) for n in (0, 1, 2, 4)]
     above, below = draw_by_frequency(rows).axes
     assert above.lines[0].get_xdata().tolist() == [-1.5, 0, 1, 2]
     assert [bar.get_height() for bar in below.patches] == pytest.approx([1 / 11, 2 / 11, 3 / 11, 5 / 11])
@@ -163,12 +168,12 @@ def test_pairs_are_in_order_and_those_worse_than_a_coin_in_another_colour():
 
 
 def qualities(**known):
-    shared = {"stories": 9, "ended": 1, "distinct_2": 0.5, "repetition": 0, "copies": 0.1}
+    shared = {"num_samples": 9, "eos_rate": 1, "distinct_2": 0.5, "seq_rep_4": 0, "copy_rate": 0.1}
     return [Quality(temperature=t, **shared, **known) for t in (0.5, 1.0)]
 
 
 def test_consistency_is_a_panel_only_where_it_is_known():
-    panels = draw_quality(qualities(consistent=0.8)).axes
+    panels = draw_quality(qualities(consistency=0.8)).axes
     assert [axes.lines[0].get_ydata().tolist() for axes in panels] == [[0.8] * 2, [0.5] * 2, [0.1] * 2]
     assert len(draw_quality(qualities()).axes) == 2
 
@@ -237,14 +242,14 @@ def test_signs_that_the_font_has_not_are_boxes():
 def test_the_same_numbers_are_the_same_bytes_and_other_numbers_are_not(tmp_path):
     found = []
     for name, loss in (("a", 2), ("b", 2), ("c", 3)):
-        save({"one": draw_by_position(positions((1, "trained", loss)))}, tmp_path / name)
+        save({"one": draw_by_position(positions((1, "in_context", loss)))}, tmp_path / name)
         found.append((tmp_path / name / "one.png").read_bytes())
     assert found[0] == found[1] != found[2]
     assert b"matplotlib" not in found[0]
 
 
 def test_pictures_of_an_earlier_run_go(tmp_path):
-    figure = draw_by_position(positions((1, "trained", 2)))
+    figure = draw_by_position(positions((1, "in_context", 2)))
     save({"one": figure, "two": figure}, tmp_path)
     save({"one": figure}, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["one.png"]

@@ -52,7 +52,7 @@ def test_beside_counting_the_verdict_does_not_flatter(found, bits, gap, said):
 
 
 def test_a_model_that_copies_nothing_is_said_to(found):
-    quality = found.story_quality.model_copy(update={"copies": 0.0})
+    quality = found.story_quality.model_copy(update={"copy_rate": 0.0})
     assert verdict(found._replace(story_quality=quality)).endswith("contradict nothing, and none is copied.")
 
 

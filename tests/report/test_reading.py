@@ -5,7 +5,7 @@ import json
 import pytest
 
 from slm.core.errors import UserError
-from slm.generate.insight import insight
+from slm.generate.inspection import inspect
 from slm.model.gpt import n_params, new_gpt
 from slm.report.display import percent, shown, surprise
 from slm.report.reading import read_lines, read_result, read_table
@@ -41,7 +41,7 @@ def test_a_wrong_table_is_one_line_that_names_place_and_column(tmp_path, text, s
 
 
 def test_a_table_may_be_empty_where_that_is_known_but_never_missing(tmp_path):
-    path = tmp_path / "pairs.csv"
+    path = tmp_path / "minimal_pairs.csv"
     with pytest.raises(UserError, match=r"pairs\.csv: no such file; `dvc repro` makes it"):
         read_table(path, PairScore, may_be_empty=True)
     path.write_text("phenomenon,accuracy,pairs\n")
@@ -61,21 +61,21 @@ def test_a_table_may_be_empty_where_that_is_known_but_never_missing(tmp_path):
 ])  # fmt: skip
 def test_a_wrong_line_of_json_is_named(tmp_path, line, said):
     good = json.dumps({"temperature": 1.0, "sample": 1, "ended": True, "text": "a\u2028b"})
-    (tmp_path / "stories.jsonl").write_text(f"{good}\n{line}\n")
-    with pytest.raises(UserError, match=f"stories.jsonl:2: {said}"):
-        read_lines(tmp_path / "stories.jsonl", Story)
+    (tmp_path / "samples.jsonl").write_text(f"{good}\n{line}\n")
+    with pytest.raises(UserError, match=f"samples.jsonl:2: {said}"):
+        read_lines(tmp_path / "samples.jsonl", Story)
 
 
 @pytest.mark.parametrize("change, said", [
-    ({"tokens": ["a"]}, "insight: tokens, probabilities and alternatives should be equally many"),
-    ({"attention": [[[[1.0, 0.0]]]]}, "insight: attention should be square, with no more rows than"),
-    ({"attention": []}, "insight: attention should be square"),
-    ({"probabilities": [0.5, 1.5]}, r"insight.probabilities.1: 1.5 should be less than or equal to 1"),
+    ({"tokens": ["a"]}, "inspection: tokens, probabilities and alternatives should be equally many"),
+    ({"attention": [[[[1.0, 0.0]]]]}, "inspection: attention should be square, with no more rows than"),
+    ({"attention": []}, "inspection: attention should be square"),
+    ({"probabilities": [0.5, 1.5]}, r"inspection.probabilities.1: 1.5 should be less than or equal to 1"),
 ])  # fmt: skip
 def test_an_insight_whose_parts_do_not_belong_together_is_refused(tmp_path, change, said):
     two = {"given": 0, "tokens": ["a", "b"], "probabilities": [0.5, 0.5], "alternatives": [[], []]}
     right = two | {"attention": [[[[1.0, 0.0], [0.5, 0.5]]]]}
-    path = tmp_path / "insight.json"
+    path = tmp_path / "inspection.json"
     path.write_text(json.dumps(right))
     assert read_result(path, Insight).tokens == ["a", "b"]
     path.write_text(json.dumps(right | change))
@@ -86,9 +86,9 @@ def test_an_insight_whose_parts_do_not_belong_together_is_refused(tmp_path, chan
 def test_an_insight_is_read_as_it_was_found(tmp_path):
     tokenizer = train_bpe(["a cat sat"], 270)
     model = new_gpt(model_params(), tokenizer.get_vocab_size()).eval()
-    found = insight(model, tokenizer, encode(tokenizer, "a cat"))
-    (tmp_path / "insight.json").write_text(json.dumps(found))
-    assert read_result(tmp_path / "insight.json", Insight).model_dump(exclude={"made_with"}) == {
+    found = inspect(model, tokenizer, encode(tokenizer, "a cat"))
+    (tmp_path / "inspection.json").write_text(json.dumps(found))
+    assert read_result(tmp_path / "inspection.json", Insight).model_dump(exclude={"made_with"}) == {
         **found,
         "alternatives": [[tuple(other) for other in best] for best in found["alternatives"]],
     }

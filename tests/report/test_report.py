@@ -21,7 +21,7 @@ def read(folder):
     """What was found in a folder, after its pictures are drawn."""
     with chdir(folder):
         plot.main(None)  # which asks nothing of dvc.yaml
-    names = [path.stem for path in (folder / "reports/scores").glob("*.json")]
+    names = [path.stem for path in (folder / "reports/datasets").glob("*.json")]
     return read_found(folder, with_scores(*names))
 
 
@@ -194,9 +194,9 @@ def test_in_short_it_is_headlines_pictures_that_are_there_and_two_texts(found):
 
 
 @pytest.mark.parametrize("name", [
-    "data/corpus/summary.json", "data/insight.json", "data/stories.jsonl", "models/config.json",
+    "data/corpus/summary.json", "data/inspection.json", "data/samples.jsonl", "models/config.json",
     "reports/baselines.csv", "reports/by_frequency.csv", "reports/by_position.csv", "reports/eval.json",
-    "reports/quality.csv", "reports/quality.json", "reports/tokens.json", "reports/train.json",
+    "reports/eval_samples.csv", "reports/eval_samples.json", "reports/tokens.json", "reports/train.json",
 ])  # fmt: skip
 def test_a_missing_result_is_one_line_that_names_it(tmp_path, name):
     (write_results(tmp_path, known=True) / name).unlink()
@@ -207,8 +207,8 @@ def test_a_missing_result_is_one_line_that_names_it(tmp_path, name):
 
 def test_a_score_that_is_not_under_its_name_is_refused(tmp_path):
     write_results(tmp_path, known=True)
-    write(tmp_path, "reports/scores/wikitext.json", {"lambada": {"bits_per_byte": 2.5}})
-    with pytest.raises(UserError, match=r"wikitext\.json: score: None should be a valid dictionary"):
+    write(tmp_path, "reports/datasets/wikitext.json", {"lambada": {"bits_per_byte": 2.5}})
+    with pytest.raises(UserError, match=r"wikitext\.json: eval_dataset: None should be a valid dictionary"):
         read_found(tmp_path, with_scores("wikitext"))
 
 

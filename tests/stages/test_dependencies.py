@@ -101,10 +101,10 @@ def only_outputs(changes, written):
     ("path", "expected"),
     [
         ("slm/train/optimizer.py", {"train"}),
-        ("slm/generate/sampling.py", {"sample", "quality"}),
+        ("slm/generate/sampling.py", {"sample", "eval_samples"}),
         ("slm/report/page.css", {"plot", "report"}),
-        ("slm/quality/copies.py", {"quality"}),
-        ("slm/tokenizer/encode.py", {"tokenize", "evaluate", "sample", "quality"}),
+        ("slm/eval_samples/copies.py", {"eval_samples"}),
+        ("slm/tokenizer/encode.py", {"tokenize", "evaluate", "sample", "eval_samples"}),
         ("storygrammar/requests/wishes.py", set()),
         *((path, set()) for path in UNUSED_CODE),
     ],
@@ -118,7 +118,7 @@ def test_edited_file_reruns_the_stages_that_depend_on_its_package(project, path,
 @pytest.mark.parametrize(
     ("section", "key", "value", "expected"),
     [
-        ("sample", "temperature", 0.5, {"sample", "quality", "report"}),
+        ("sample", "temperature", 0.5, {"sample", "eval_samples", "report"}),
         ("evaluate", "stride", 3, {"evaluate", "report"}),
         ("train", "learning_rate", 0.5, {"train", "report"}),
     ],
@@ -132,8 +132,8 @@ def test_edited_param_reruns_the_stages_that_declare_its_section(project, sectio
     ("pin", "other", "expected"),
     [
         (b"matplotlib==3", b"matplotlib==2", {"plot"}),
-        (b"torch==2", b"torch==1", {"train", "evaluate", "sample", "quality"}),
-        (b"tiktoken==0", b"tiktoken==1", {"tokenize", "evaluate", "sample", "quality"}),
+        (b"torch==2", b"torch==1", {"train", "evaluate", "sample", "eval_samples"}),
+        (b"tiktoken==0", b"tiktoken==1", {"tokenize", "evaluate", "sample", "eval_samples"}),
         (b"pyarrow==2", b"pyarrow==1", {"download"}),
     ],
 )

@@ -53,9 +53,12 @@ def test_evaluation_counts_every_token_of_the_validation_bin(project):
     assert result["also"][0]["split"][0] == len(tokens)
     assert np.exp(result["val_loss"]) == pytest.approx(result["perplexity"])
     with Path("reports/baselines.csv").open(encoding="utf-8") as file:
-        levels = {row["name"]: float(row["bits_per_byte"]) for row in csv.DictReader(file)}
-    assert levels["this model"] == pytest.approx(result["bits_per_byte"], rel=1e-5)
-    assert 0 < levels["entropy"] < levels["this model"] < levels["uniform"]
+        rows = list(csv.DictReader(file))
+    levels = {row["name"]: float(row["bits_per_byte"]) for row in rows}
+    [(model, bits)] = [(row["name"], float(row["bits_per_byte"])) for row in rows if row["kind"] == "model"]
+    [bound] = [row["name"] for row in rows if row["kind"] == "bound"]
+    assert bits == pytest.approx(result["bits_per_byte"], rel=1e-5)
+    assert 0 < levels[bound] < levels[model] < levels["uniform"]
 
 
 def test_samples_hold_each_prompt_as_often_as_asked(project):
@@ -70,7 +73,7 @@ def test_repro_with_nothing_changed_runs_nothing(project):
 
 def test_a_sampling_param_runs_sample_alone(project, caplog):
     assert dvc(["exp", "run", "-S", "sample.temperature=0.5"]) == 0
-    assert running(caplog.text) == ["sample", "quality", "plot", "report"]
+    assert running(caplog.text) == ["sample", "eval_samples", "plot", "report"]
     assert "temperature 0.5" in Path("reports/samples.md").read_text()
 
 
@@ -81,19 +84,19 @@ def test_an_evaluation_param_does_not_retrain(project, caplog):
 
 def test_a_further_text_is_scored_by_a_stage_of_its_own(project, caplog):
     Path("tales.txt").write_text("Once there was a bear.\nIt slept.\n", encoding="utf-8")
-    assert dvc(["exp", "run", "-S", "+evaluate.corpora.tales={file:tales.txt,kind:words}"]) == 0
-    assert running(caplog.text) == ["evaluate", "score@tales", "report"]
-    found = json.loads(Path("reports/scores/tales.json").read_text())["tales"]
+    assert dvc(["exp", "run", "-S", "+evaluate.datasets.tales={file:tales.txt,metric:word_perplexity}"]) == 0
+    assert running(caplog.text) == ["evaluate", "eval_dataset@tales", "report"]
+    found = json.loads(Path("reports/datasets/tales.json").read_text())["tales"]
     assert found["word_perplexity"] > found["perplexity"] > 1
     assert "tales" in Path("reports/report.html").read_text(encoding="utf-8")
     Path("tales.txt").write_text("Once there was a fox.\n", encoding="utf-8")
-    assert reproduced() == ["score@tales", "report"]
+    assert reproduced() == ["eval_dataset@tales", "report"]
 
 
 def test_a_number_in_scientific_notation_arrives_as_a_number_and_both_curves_can_be_compared(project, caplog):
     experiment = ["exp", "run", "-n", "deeper", "-S", "model.n_layer=2", "-S", "train.learning_rate=1e-3"]
     assert dvc(experiment) == 0
-    assert running(caplog.text) == ["train", "evaluate", "sample", "quality", "plot", "report"]
+    assert running(caplog.text) == ["train", "evaluate", "sample", "eval_samples", "plot", "report"]
     rates = [line.split(",")[3] for line in Path("reports/train.csv").read_text().splitlines()]
     assert rates[:4] == ["learning_rate", "0.000333333", "0.000666667", "0.001"]  # two steps of warm-up
     assert json.loads(Path("models/config.json").read_text())["model"]["n_layer"] == 2

@@ -30,15 +30,15 @@ lines = [
     for n, text in enumerate(texts)
 ]
 Path("data").mkdir(exist_ok=True)
-Path("data/stories.jsonl").write_text("\\n".join(lines) + "\\n", encoding="utf-8")
+Path("data/samples.jsonl").write_text("\\n".join(lines) + "\\n", encoding="utf-8")
 """.replace("N_STORIES", str(N_STORIES))
 PIPELINE = {
     "stages": {
-        "quality": {
+        "eval_samples": {
             "cmd": "python write.py",
             "deps": ["write.py"],
             "params": ["model"],
-            "outs": ["data/stories.jsonl"],
+            "outs": ["data/samples.jsonl"],
         }
     }
 }
@@ -202,7 +202,7 @@ def test_few_verdicts_could_be_chance_and_ties_decide_nothing(repository):
 
 @pytest.mark.parametrize("a, b, temperature, n_pairs, line", [
     ("main", "nobody", 0.6, 1, "nobody: unknown Git revision 'nobody'"),
-    ("main", "bobs", 0.7, 1, "main:data/stories.jsonl: no story of temperature 0.7; there are: 0.6, 1"),
+    ("main", "bobs", 0.7, 1, "main:data/samples.jsonl: no story of temperature 0.7; there are: 0.6, 1"),
     ("main", "bobs", 0.6, 13, "--pairs: 13 is not allowed; allowed: 1 to 12, as many pairs of different "
      "stories of temperature 0.6 have main and bobs"),
     ("main", "bobs", 0.6, 0, "--pairs: 0 is not allowed; allowed: 1 to 12, as many pairs of different "
@@ -224,15 +224,15 @@ def test_a_comparison_that_cannot_be_made_is_one_line_and_no_sheet(repository, t
 
 
 @pytest.mark.parametrize("content, line", [
-    (b"{", "data/stories.jsonl:1: not valid JSON"),
-    (b"\xff", "data/stories.jsonl:1: not valid JSON: 'utf-8' codec can't decode"),
-    (b"3", "data/stories.jsonl:1: story: 3 should be a valid dictionary"),
-    (b'{"temperature": 0.6, "sample": "x", "text": ""}', "data/stories.jsonl:1: story.sample: 'x' should be"),
-    (b"", "data/stories.jsonl: no story of temperature 0.6; there are: none"),
-    (None, "workspace: no data/stories.jsonl; `dvc repro` makes it, `dvc pull` or `dvc exp pull` brings it"),
+    (b"{", "data/samples.jsonl:1: not valid JSON"),
+    (b"\xff", "data/samples.jsonl:1: not valid JSON: 'utf-8' codec can't decode"),
+    (b"3", "data/samples.jsonl:1: story: 3 should be a valid dictionary"),
+    (b'{"temperature": 0.6, "sample": "x", "text": ""}', "data/samples.jsonl:1: story.sample: 'x' should be"),
+    (b"", "data/samples.jsonl: no story of temperature 0.6; there are: none"),
+    (None, "workspace: no data/samples.jsonl; `dvc repro` makes it, `dvc pull` or `dvc exp pull` brings it"),
 ])  # fmt: skip
 def test_broken_stories_are_named(repository, content, line):
-    path, lock = Path("data/stories.jsonl"), Path("dvc.lock")
+    path, lock = Path("data/samples.jsonl"), Path("dvc.lock")
     before, locked = path.read_bytes(), lock.read_bytes()
     path.unlink()
     lock.unlink()  # else DVC would take them from its cache

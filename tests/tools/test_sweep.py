@@ -34,8 +34,8 @@ n = 1000 * model["n_layer"] * model["n_embd"]
 reports = {
     "train": {"parameters": n, "tokens": 1},
     "eval": {"bits_per_byte": 0.2 + 3 * n**-0.25 + 1 / model["block_size"], "tokens": 2},
-    "quality": {"consistent": 0.25} if model["block_size"] > 32 else {},
-    "scores": {"bits_per_byte": 9.9},
+    "eval_samples": {"consistency": 0.25} if model["block_size"] > 32 else {},
+    "datasets": {"bits_per_byte": 9.9},
 }
 for name, values in reports.items():
     Path(f"reports/{name}.json").write_text(json.dumps(values))
@@ -47,7 +47,8 @@ PIPELINE = {
             "deps": ["train.py"],
             "params": ["model", "train"],
             "metrics": [
-                {f"reports/{name}.json": {"cache": False}} for name in ("train", "eval", "quality", "scores")
+                {f"reports/{name}.json": {"cache": False}}
+                for name in ("train", "eval", "eval_samples", "datasets")
             ],
         }
     }
@@ -56,7 +57,7 @@ PARAMS = {
     "data": {"seed": 1, "files": {"train": "a.txt"}},
     "model": {"n_layer": 2, "n_head": 2, "n_kv_head": None, "n_embd": 16, "block_size": 64},
     "train": {"batch_size": 8, "learning_rate": 0.1},
-    "quality": {"num_samples": 40},
+    "eval_samples": {"num_samples": 40},
 }
 EXPERIMENTS = {
     "wide": ["model.n_embd=64"],

@@ -31,8 +31,8 @@ def draw_loss(
     ]
     for baseline in baselines:
         level = baseline.bits_per_byte * nats_per_bit
-        if baseline.name != "this model" and level < top:
-            color = GREEN if baseline.name == "entropy" else GRAY
+        if baseline.kind != "model" and level < top:
+            color = GREEN if baseline.kind == "bound" else GRAY
             axes.axhline(level, color=color, linewidth=1, linestyle="--")
             labels.append((level, f"{baseline.name} {level:.3f}", color))
     label_right(axes, labels)

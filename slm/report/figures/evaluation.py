@@ -9,17 +9,17 @@ from matplotlib.ticker import EngFormatter
 from slm.report.figures.style import BLUE, GRAY, GREEN, INK, ORANGE, PALE, PERCENT, WIDTH, brief, new_axes
 from slm.report.schema import Baseline, FrequencyLoss, PairScore, PositionLoss, Quality
 
-COLORS = {"this model": BLUE, "entropy": GREEN}
+COLORS = {"model": BLUE, "baseline": "#b0b0b0", "bound": GREEN}
 CHANCE = 0.5
 LONGEST_NAME = 30  # characters
 
 
 def draw_bits_per_byte(baselines: list[Baseline], interval: list[float] | None) -> Figure:
     """The model's bits a byte and how sure they are, beside those of what one can compare it with."""
-    names = [f"{b.name}\n(best possible)" if b.name == "entropy" else b.name for b in baselines]
+    names = [f"{b.name}\n(best possible)" if b.kind == "bound" else b.name for b in baselines]
     axes = new_axes(0.8 + 0.45 * len(names), "Bits a byte of unseen text (less is better)", "")
     values = [b.bits_per_byte for b in baselines]
-    bars = axes.barh(names, values, color=[COLORS.get(b.name, "#b0b0b0") for b in baselines], height=0.62)
+    bars = axes.barh(names, values, color=[COLORS[b.kind] for b in baselines], height=0.62)
     labels = [f"{b.bits_per_byte:.3f}{_within(b, interval)}" for b in baselines]
     axes.bar_label(bars, labels, padding=5)
     axes.invert_yaxis()
@@ -31,8 +31,8 @@ def draw_bits_per_byte(baselines: list[Baseline], interval: list[float] | None) 
 def draw_by_position(rows: list[PositionLoss]) -> Figure:
     """Loss by how many tokens a token is predicted from; what lies beyond the trained context is hollow."""
     axes = new_axes(3.6, "Tokens of context it is predicted from (up to)", "Loss (nats a token)")
-    trained = [row for row in rows if row.context == "trained"]
-    beyond = [row for row in rows if row.context == "beyond"]
+    trained = [row for row in rows if row.context == "in_context"]
+    beyond = [row for row in rows if row.context == "extrapolated"]
     style = {"color": BLUE, "marker": "o", "markersize": 5}
     axes.plot([r.position for r in trained], [r.loss for r in trained], **style)
     if trained and beyond:
@@ -58,7 +58,7 @@ def draw_by_frequency(rows: list[FrequencyLoss]) -> Figure:
     figure = Figure(figsize=(WIDTH, 4.6))
     above, below = figure.subplots(2, sharex=True, height_ratios=[2, 1])
     # Classes as wide as each other on a logarithmic scale, which has no place for 0.
-    at = [log2(row.training_count) if row.training_count else -1.5 for row in rows]
+    at = [log2(row.train_frequency) if row.train_frequency else -1.5 for row in rows]
     total = sum(row.tokens for row in rows)
     above.plot(at, [row.loss for row in rows], color=BLUE, marker="o", markersize=5)
     above.set(ylabel="Loss (nats a token)", ylim=0)
@@ -66,7 +66,7 @@ def draw_by_frequency(rows: list[FrequencyLoss]) -> Figure:
     below.set(ylabel="Share of the\nvalidation tokens", xlabel="Times that the token occurs in training")
     below.yaxis.set_major_formatter(PERCENT)
     step = -(-len(rows) // 12)
-    below.set_xticks(at[::step], [_short(row.training_count) for row in rows[::step]])
+    below.set_xticks(at[::step], [_short(row.train_frequency) for row in rows[::step]])
     below.grid(visible=False, axis="x")
     return figure
 
@@ -97,9 +97,9 @@ def draw_pairs(rows: list[PairScore]) -> Figure:
 def draw_quality(rows: list[Quality]) -> Figure:
     """Shares of the stories, and of their words, over the temperature they were written at."""
     measures = {
-        "Stories that\ncontradict nothing": [row.consistent for row in rows],
+        "Stories that\ncontradict nothing": [row.consistency for row in rows],
         "Variety: different\npairs of words": [row.distinct_2 for row in rows],
-        "Stories half\nof which is copied": [row.copies for row in rows],
+        "Stories half\nof which is copied": [row.copy_rate for row in rows],
     }
     known = {name: values for name, values in measures.items() if None not in values}
     figure = Figure(figsize=(WIDTH, 2.9))
@@ -121,7 +121,7 @@ def draw_quality(rows: list[Quality]) -> Figure:
 
 def _within(baseline: Baseline, interval: list[float] | None) -> str:
     """What the 95 % interval adds to the model's own number."""
-    if baseline.name != "this model" or interval is None:
+    if baseline.kind != "model" or interval is None:
         return ""
     return f"  ({interval[0]:.3f} to {interval[1]:.3f})"
 

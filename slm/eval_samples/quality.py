@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from slm.core.files import write_text
 from slm.core.progress import Progress
 from slm.data.documents import estimate_bytes, read_documents
-from slm.quality.copies import is_copy, longest_runs
+from slm.eval_samples.copies import is_copy, longest_runs
 from slm.tokenizer.tokenizer import decode
 
 LETTERS = re.compile(r"[^\W\d_]+")
@@ -45,13 +45,13 @@ def distinct(texts: Sequence[list[str]], n: int) -> float:
     return share(len(kinds), sum(map(len, texts)))
 
 
-def repetition(text: list[str]) -> float:
+def seq_rep_4(text: list[str]) -> float:
     """The share of a text's 4-grams of words that occurred before in it: seq-rep-4 of Welleck et al. 2020."""
     grams = ngrams(text, N)
     return share(len(grams) - len(set(grams)), len(grams))
 
 
-def self_similarity(texts: Sequence[list[str]]) -> float:
+def self_bleu_4(texts: Sequence[list[str]]) -> float:
     """The share of a text's 4-grams of words that another text of the set has too, mean over the texts.
 
     It is the 4-gram precision of self-BLEU (Zhu et al. 2018) with all the others as references, without the
@@ -72,7 +72,7 @@ def share(part: float, whole: float) -> float:
 
 @dataclass(frozen=True)
 class Story:
-    """A story that a model wrote from nothing, and what was found out about it: a line of stories.jsonl."""
+    """A story that a model wrote from nothing, and what was found out about it: a line of samples.jsonl."""
 
     temperature: float
     sample: int  # its number among those of the temperature, from 1 on
@@ -126,29 +126,30 @@ def unknown_words(stories: Sequence[Story], parquet: Path) -> set[str]:
 
 
 def summary(stories: Sequence[Story], unknown: Collection[str]) -> dict[str, float]:
-    """A row of quality.csv: the stories of one temperature together; `consistent` only where it is known.
+    """Summarize the samples of one temperature: a row of eval_samples.csv.
 
-    `ended`, `known_words`, `copies` and `consistent` are shares, of the stories or of all their words;
-    `repetition` and `self_similarity` are means over the stories, `longest_copy` is the longest of all. The
-    formulas are in diversity.py and copies.py. Only rows of equally many stories compare.
+    `consistency` is only there where it is known. `eos_rate`, `vocab_coverage`, `copy_rate` and `consistency`
+    are shares, of the stories or of all their words;
+    `seq_rep_4` and `self_bleu_4` are means over the stories, `longest_copy` is the longest of all. The
+    formulas are in this module and copies.py. Only rows of equally many stories compare.
     """
     n = len(stories)
     texts = [words(story.text) for story in stories]
     known = [word not in unknown for text in texts for word in text]
     row = {
         "temperature": stories[0].temperature,
-        "stories": n,
-        "ended": share(sum(story.ended for story in stories), n),
+        "num_samples": n,
+        "eos_rate": share(sum(story.ended for story in stories), n),
         "distinct_1": distinct(texts, 1),
         "distinct_2": distinct(texts, 2),
-        "repetition": share(sum(map(repetition, texts)), n),
-        "known_words": share(sum(known), len(known)),
-        "copies": share(sum(is_copy(story.longest_copy, story.tokens) for story in stories), n),
+        "seq_rep_4": share(sum(map(seq_rep_4, texts)), n),
+        "vocab_coverage": share(sum(known), len(known)),
+        "copy_rate": share(sum(is_copy(story.longest_copy, story.tokens) for story in stories), n),
         "longest_copy": max(story.longest_copy for story in stories),
-        "self_similarity": self_similarity(texts),
+        "self_bleu_4": self_bleu_4(texts),
     }
     if all(story.consistent is not None for story in stories):
-        row["consistent"] = share(sum(bool(story.consistent) for story in stories), n)
+        row["consistency"] = share(sum(bool(story.consistent) for story in stories), n)
     return row
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from slm.quality import copies
-from slm.quality.copies import is_copy, longest_runs
+from slm.eval_samples import copies
+from slm.eval_samples.copies import is_copy, longest_runs
 
 END = 0
 STORIES = st.lists(st.lists(st.integers(1, 3), max_size=25), min_size=1, max_size=6)

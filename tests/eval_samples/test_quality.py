@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from slm.data.documents import Document, write_corpus
-from slm.quality.params import QualityParams
-from slm.quality.quality import (
+from slm.eval_samples.params import EvalSamplesParams
+from slm.eval_samples.quality import (
     Story,
     judge,
     summary,
@@ -68,7 +68,7 @@ def test_where_consistency_is_not_known_nothing_is_said_of_it():
     tokenizer = train_bpe(["a b c"], 300)
     [judged] = judge({1.0: [[5, 6]]}, 3, tokenizer, np.array([1], np.uint16), None)
     assert (judged.consistent, judged.complaints) == (None, [])
-    assert "consistent" not in summary([judged], set())
+    assert "consistency" not in summary([judged], set())
 
 
 def test_a_row_sums_up_the_stories_of_a_temperature():
@@ -80,16 +80,16 @@ def test_a_row_sums_up_the_stories_of_a_temperature():
     ]
     assert summary(stories, {"blorp"}) == {
         "temperature": 0.6,
-        "stories": 4,
-        "ended": 3 / 4,
+        "num_samples": 4,
+        "eos_rate": 3 / 4,
         "distinct_1": 10 / 20,
         "distinct_2": 10 / 20,
-        "repetition": 1 / 5 / 4,
-        "known_words": 19 / 20,
-        "copies": 1 / 4,
+        "seq_rep_4": 1 / 5 / 4,
+        "vocab_coverage": 19 / 20,
+        "copy_rate": 1 / 4,
         "longest_copy": 20,
-        "self_similarity": pytest.approx(2 * (2 / 3) / 4),
-        "consistent": 2 / 4,
+        "self_bleu_4": pytest.approx(2 * (2 / 3) / 4),
+        "consistency": 2 / 4,
     }
 
 
@@ -116,13 +116,13 @@ def test_stories_are_written_one_a_line_whatever_signs_they_hold(tmp_path):
         story(text='A "quote",\na line\u2028and \x85é', consistent=False, complaints=["It’s odd."]),
         STORY,
     ]
-    write_stories(tmp_path / "stories.jsonl", stories)
-    lines = (tmp_path / "stories.jsonl").read_text(encoding="utf-8").splitlines()
+    write_stories(tmp_path / "samples.jsonl", stories)
+    lines = (tmp_path / "samples.jsonl").read_text(encoding="utf-8").splitlines()
     assert [Story(**json.loads(line)) for line in lines] == stories
 
 
 def test_stories_are_written_at_each_temperature_once_in_rising_order():
-    params = QualityParams.check(QUALITY)
+    params = EvalSamplesParams.check(QUALITY)
     assert params.all_temperatures(sample_params(temperature=0.6)) == [0.3, 0.6, 1.0]
     assert params.all_temperatures(sample_params(temperature=1.0)) == [0.3, 1.0]
 
@@ -138,18 +138,18 @@ def test_all_but_number_length_seed_and_temperature_is_as_samples_are_drawn():
         top_k=50,
         repetition_penalty=1.1,
     )
-    assert QualityParams.check(QUALITY).sampling(sample, 0.3) == expected
+    assert EvalSamplesParams.check(QUALITY).sampling(sample, 0.3) == expected
 
 
 @pytest.mark.parametrize(
     ("key", "value", "line"),
     [
-        ("num_samples", 0, "quality.num_samples: 0 should be greater than or equal to 1"),
-        ("max_new_tokens", 1.5, "quality.max_new_tokens: 1.5 should be a valid integer"),
-        ("temperatures", 1.0, "quality.temperatures: 1.0 should be a valid list"),
-        ("temperatures", [0.3, -1], "quality.temperatures.1: -1 should be greater than or equal to 0"),
-        ("seed", None, "quality.seed: None should be a valid integer"),
+        ("num_samples", 0, "eval_samples.num_samples: 0 should be greater than or equal to 1"),
+        ("max_new_tokens", 1.5, "eval_samples.max_new_tokens: 1.5 should be a valid integer"),
+        ("temperatures", 1.0, "eval_samples.temperatures: 1.0 should be a valid list"),
+        ("temperatures", [0.3, -1], "eval_samples.temperatures.1: -1 should be greater than or equal to 0"),
+        ("seed", None, "eval_samples.seed: None should be a valid integer"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_allowed(key, value, line):
-    assert complaint(QualityParams, QUALITY | {key: value}) == f"params.yaml: {line}"
+    assert complaint(EvalSamplesParams, QUALITY | {key: value}) == f"params.yaml: {line}"

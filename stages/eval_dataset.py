@@ -1,6 +1,6 @@
-"""Stage 5, score@NAME: how well the model predicts a further text: python -m stages.score NAME.
+"""Stage 5, eval_dataset@NAME: how well the model predicts a further text: python -m stages.eval_dataset NAME.
 
-Each text in `evaluate.corpora` is a stage of its own.
+Each text in `evaluate.datasets` is a stage of its own.
 """
 
 import sys
@@ -13,20 +13,20 @@ from slm.eval.params import EvaluateParams
 
 def main(stage: Stage) -> None:
     params = stage.load(EvaluateParams)
-    from slm.eval.datasets import score
+    from slm.eval.datasets import evaluate_dataset
     from slm.model.device import setup_torch
     from slm.model.gpt import load_model
     from slm.tokenizer.tokenizer import load
 
     tokenizer = load(Path("models/tokenizer.json"))
     model = load_model(Path("models"), setup_torch(), tokenizer.get_vocab_size())
-    result = score(model, tokenizer, stage.item, params)
+    result = evaluate_dataset(model, tokenizer, stage.item, params)
     # Under its name, so that its columns in DVC's tables are not those of the validation split.
     named = {stage.item: result | {"made_with": stage.made_with()}}
-    write_json(Path(f"reports/scores/{stage.item}.json"), named)
+    write_json(Path(f"reports/datasets/{stage.item}.json"), named)
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python -m stages.score NAME")
-    run_stage(f"score@{sys.argv[1]}", main)
+        sys.exit("usage: python -m stages.eval_dataset NAME")
+    run_stage(f"eval_dataset@{sys.argv[1]}", main)

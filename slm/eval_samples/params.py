@@ -1,4 +1,4 @@
-"""The section `quality` of params.yaml: the stories that are written to be measured."""
+"""The section `eval_samples` of params.yaml: the stories that are written to be measured."""
 
 from typing import Annotated, ClassVar
 
@@ -8,10 +8,10 @@ from slm.core.config import Section
 from slm.generate.params import SampleParams
 
 
-class QualityParams(Section):
+class EvalSamplesParams(Section):
     """How many stories, and at which temperatures beside that of the section `sample`."""
 
-    section: ClassVar[str] = "quality"
+    section: ClassVar[str] = "eval_samples"
 
     num_samples: Annotated[int, Field(ge=1, le=10_000)]  # of each temperature
     max_new_tokens: Annotated[int, Field(ge=1, le=1_000_000)]

@@ -1,23 +1,23 @@
-"""Stage 7, quality: let the model write many stories at several temperatures, and measure them."""
+"""Stage 7, eval_samples: let the model write many stories at several temperatures, and measure them."""
 
 from pathlib import Path
 
 from slm.core.files import write_metrics, write_table
 from slm.core.stage import Stage, run_stage
+from slm.eval_samples.params import EvalSamplesParams
 from slm.generate.params import SampleParams
-from slm.quality.params import QualityParams
 
-COLUMNS = ("ended", "distinct_2", "copies", "consistent")
+COLUMNS = ("eos_rate", "distinct_2", "copy_rate", "consistency")
 
 
 def main(stage: Stage) -> None:
-    params, sample = stage.load(QualityParams), stage.load(SampleParams)
+    params, sample = stage.load(EvalSamplesParams), stage.load(SampleParams)
     from slm.core.progress import Progress
     from slm.data.summary import read_summary
+    from slm.eval_samples.quality import judge, summary, unknown_words, write_stories
     from slm.generate.batch import generate
     from slm.model.device import setup_torch
     from slm.model.gpt import load_model
-    from slm.quality.quality import judge, summary, unknown_words, write_stories
     from slm.tokenizer.bins import open_bin
     from slm.tokenizer.tokenizer import END_OF_TEXT, load
     from storygrammar.checker.consistency import complaints
@@ -36,10 +36,10 @@ def main(stage: Stage) -> None:
     unknown = unknown_words(stories, Path("data/corpus/train.parquet"))
     rows = {t: summary([story for story in stories if story.temperature == t], unknown) for t in written}
     judged_by = rows[sample.temperature]
-    write_stories(Path("data/stories.jsonl"), stories)
-    write_table(Path("reports/quality.csv"), judged_by, (row.values() for row in rows.values()))
-    write_metrics(Path("reports/quality.json"), judged_by, COLUMNS, stage.made_with())
+    write_stories(Path("data/samples.jsonl"), stories)
+    write_table(Path("reports/eval_samples.csv"), judged_by, (row.values() for row in rows.values()))
+    write_metrics(Path("reports/eval_samples.json"), judged_by, COLUMNS, stage.made_with())
 
 
 if __name__ == "__main__":
-    run_stage("quality", main)
+    run_stage("eval_samples", main)

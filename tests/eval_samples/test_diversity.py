@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slm.quality.quality import distinct, ngrams, repetition, self_similarity, words
+from slm.eval_samples.quality import distinct, ngrams, self_bleu_4, seq_rep_4, words
 
 TEXTS = st.lists(st.lists(st.sampled_from("ab"), max_size=12), min_size=1, max_size=5)
 
@@ -33,28 +33,28 @@ def test_distinct_halves_when_everything_is_said_twice():
 
 
 def test_repetition_is_the_share_of_4_grams_that_were_there_before():
-    assert repetition(list("abcdabcd")) == 1 / 5
-    assert repetition(["so"] * 13) == 9 / 10
-    assert repetition(list("abcdef")) == 0
+    assert seq_rep_4(list("abcdabcd")) == 1 / 5
+    assert seq_rep_4(["so"] * 13) == 9 / 10
+    assert seq_rep_4(list("abcdef")) == 0
 
 
-def test_self_similarity_is_the_share_of_4_grams_that_others_have():
+def test_self_bleu_4_is_the_share_of_4_grams_that_others_have():
     one, two, three = list("abcde"), list("bcdefg"), list("vwxyz")
-    assert self_similarity([one, two, three]) == pytest.approx((1 / 2 + 1 / 3 + 0) / 3)
-    assert self_similarity([one, one]) == 1
-    assert self_similarity([["so"] * 9, three]) == 0  # it says the same again, but no other does
+    assert self_bleu_4([one, two, three]) == pytest.approx((1 / 2 + 1 / 3 + 0) / 3)
+    assert self_bleu_4([one, one]) == 1
+    assert self_bleu_4([["so"] * 9, three]) == 0  # it says the same again, but no other does
 
 
 @given(texts=TEXTS)
-def test_self_similarity_is_that_of_comparing_each_text_with_all_others(texts):
+def test_self_bleu_4_is_that_of_comparing_each_text_with_all_others(texts):
     expected = 0.0
     for number, text in enumerate(texts):
         others = [gram for other in texts[:number] + texts[number + 1 :] for gram in ngrams(other, 4)]
         grams = ngrams(text, 4)
         expected += sum(gram in others for gram in grams) / max(len(grams), 1)
-    assert self_similarity(texts) == pytest.approx(expected / len(texts))
+    assert self_bleu_4(texts) == pytest.approx(expected / len(texts))
 
 
 def test_a_share_of_nothing_is_0():
-    assert distinct([[], []], 1) == distinct([["a"]], 2) == repetition(["a"] * 3) == 0
-    assert self_similarity([[], ["a"]]) == self_similarity([["a", "b", "c", "d"]]) == 0
+    assert distinct([[], []], 1) == distinct([["a"]], 2) == seq_rep_4(["a"] * 3) == 0
+    assert self_bleu_4([[], ["a"]]) == self_bleu_4([["a", "b", "c", "d"]]) == 0

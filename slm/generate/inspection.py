@@ -59,8 +59,10 @@ def attention_weights(
 
 
 @torch.inference_mode()
-def insight(model: GPT, tokenizer: Tokenizer, ids: list[int], n_given: int = 0) -> dict[str, Any]:
-    """Plain values for data/insight.json, about the first block_size tokens of a text of at least one token.
+def inspect(model: GPT, tokenizer: Tokenizer, ids: list[int], n_given: int = 0) -> dict[str, Any]:
+    """Return plain values for data/inspection.json, about the first block_size tokens of a text.
+
+    The text has at least one token.
 
     | key           | what                                                                                |
     |---------------|-------------------------------------------------------------------------------------|

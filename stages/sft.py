@@ -1,23 +1,21 @@
-"""Stage 10, finetune@NAME: let the model learn from requests with answers: python -m stages.finetune NAME.
-
-Each key of `finetune` is a stage of its own.
-"""
+"""Stage sft@NAME: fine-tune the model on conversations. Each key of the section `sft` is a stage."""
 
 import sys
 from pathlib import Path
 
 from slm.core.files import write_metrics, write_text
 from slm.core.stage import Stage, project_folder, run_stage
-from slm.sft.params import FinetuneParams
+from slm.sft.params import SFTParams
 from slm.train.history import write_curve
 from slm.train.params import TrainParams
 
 
 def main(stage: Stage) -> None:
-    item = stage.load(FinetuneParams)[stage.item]
-    params = item.train_params(stage.load(TrainParams))
-    from slm.model.gpt import load_model  # after the params: torch takes its time
-    from slm.sft.data import read_pairs
+    run = stage.load(SFTParams)[stage.item]
+    params = run.train_params(stage.load(TrainParams))
+    # Imported after the params are checked: torch takes a second.
+    from slm.model.gpt import load_model
+    from slm.sft.data import load_batches
     from slm.tokenizer.tokenizer import load
     from slm.train.memory import check_memory
     from slm.train.resume import Resume
@@ -30,16 +28,16 @@ def main(stage: Stage) -> None:
     result = train(
         model.params,
         params,
-        read_pairs(item, params, tokenizer, model.params.block_size),
+        load_batches(run, params, tokenizer, model.params.block_size),
         model.vocab_size,
         out=out,
         resume=Resume(project_folder() / ".slm/states", stage.inputs()),
         weights=model.state_dict(),
     )
     stage.measured.update(result.measured)
-    # The folder is all it takes to use the model.
+    # The folder holds all that is needed to use the model.
     write_text(out / "tokenizer.json", Path("models/tokenizer.json").read_text(encoding="utf-8"))
-    reports = Path("reports/finetune") / stage.item
+    reports = Path("reports/sft") / stage.item
     write_curve(reports / "train.csv", result.train_curve)
     write_curve(reports / "val.csv", result.validation_curve)
     write_metrics(reports / "train.json", result.summary, (), stage.made_with())
@@ -47,5 +45,5 @@ def main(stage: Stage) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python -m stages.finetune NAME")
-    run_stage(f"finetune@{sys.argv[1]}", main)
+        sys.exit("usage: python -m stages.sft NAME")
+    run_stage(f"sft@{sys.argv[1]}", main)

@@ -1,0 +1,64 @@
+"""Stage eval_sft@NAME: evaluate a fine-tuned model and its base model on held-out conversations."""
+
+import sys
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from slm.core.files import write_metrics, write_table, write_text
+from slm.core.stage import Stage, run_stage
+from slm.sft.params import SFTParams
+
+METRICS = ("constraint_acc", "exact_match", "val_loss")
+COLUMNS = ("kind", "constraints", "satisfied", "chance", "counts", "base_satisfied")
+# Answers and conversations to show in the Markdown file.
+N_ANSWERS = 12
+N_CONVERSATIONS = 3
+
+
+def main(stage: Stage) -> None:
+    run = stage.load(SFTParams)[stage.item]
+    # Imported after the params are checked: torch takes a second.
+    from slm.eval.constraints import score, summary
+    from slm.eval.sft import answer_loss, answer_turns, answers_markdown, converse, sampling_params
+    from slm.model.device import setup_torch
+    from slm.model.gpt import load_model
+    from slm.sft.data import read_source, to_rows
+    from slm.tokenizer.tokenizer import load
+    from storygrammar.requests.requests import ABOUT_ANY
+
+    tokenizer, device = load(Path("models/tokenizer.json")), setup_torch()
+    base, tuned = (
+        load_model(folder, device, tokenizer.get_vocab_size())
+        for folder in (Path("models"), Path("models") / stage.item)
+    )
+    block_size = tuned.params.block_size
+    params = sampling_params(block_size, run.temperature, run.seed)
+    conversations = list(islice(read_source(run, held_out=True), run.num_eval_prompts))
+    rows = to_rows(conversations, tokenizer, block_size)
+
+    answers = {model: answer_turns(model, tokenizer, conversations, params) for model in (tuned, base)}
+    scores, base_scores = (
+        score([(answer.turn.constraints, answer.text) for answer in answers[model]])
+        for model in (tuned, base)
+    )
+    # The same kinds count for both models: those that the tuned model's chance level decides on.
+    base_scores = [b._replace(chance=s.chance) for s, b in zip(scores, base_scores, strict=True)]
+    result: dict[str, Any] = {**summary(scores), "val_loss": answer_loss(tuned, *rows, run.batch_size)}
+    result["base"] = {**summary(base_scores), "val_loss": answer_loss(base, *rows, run.batch_size)}
+
+    first = [answer for answer in answers[tuned] if not answer.before][:N_ANSWERS]
+    prompts = [[c[0].prompt, *ABOUT_ANY] for c in conversations if len(c) > 1][:N_CONVERSATIONS]
+    text = answers_markdown(first, [converse(tuned, tokenizer, asked, params) for asked in prompts])
+
+    reports = Path("reports/sft")
+    table = [(*s, s.counts, b.satisfied) for s, b in zip(scores, base_scores, strict=True)]
+    write_table(reports / stage.item / "constraints.csv", COLUMNS, table)
+    write_metrics(reports / stage.item / "eval.json", result, METRICS, stage.made_with())
+    write_text(reports / f"{stage.item}.md", f"{text}\n---\n\nVersions: {', '.join(stage.made_with())}.\n")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m stages.eval_sft NAME")
+    run_stage(f"eval_sft@{sys.argv[1]}", main)
