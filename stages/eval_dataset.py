@@ -3,11 +3,10 @@
 Each text in `evaluate.datasets` is a stage of its own.
 """
 
-import sys
 from pathlib import Path
 
 from slm.core.files import write_json
-from slm.core.stage import Stage, run_stage
+from slm.core.stage import Stage, run_item
 from slm.eval.params import EvaluateParams
 
 
@@ -27,6 +26,4 @@ def main(stage: Stage) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m stages.eval_dataset NAME")
-    run_stage(f"eval_dataset@{sys.argv[1]}", main)
+    run_item("eval_dataset", main)

@@ -102,8 +102,8 @@ def test_the_card_says_what_it_is_made_of_how_good_it_is_and_how_far_it_sees(exp
 def test_the_card_names_the_weights_that_training_started_from(tmp_path):
     model, _, about = write_project(tmp_path, "gelu")
     assert "Started from" not in model_card(model, about)
-    training = about.training.model_copy(update={"init_from": "data/own/gpt2"})
-    assert "\n| Started from | the weights in data/own/gpt2 |\n" in model_card(
+    training = about.training.model_copy(update={"init_from": "data/user/gpt2"})
+    assert "\n| Started from | the weights in data/user/gpt2 |\n" in model_card(
         model, about._replace(training=training)
     )
 
