@@ -50,9 +50,9 @@ def append_line(path: Path, value: Any) -> None:
             file.write(json.dumps(value) + "\n")  # at once, when it is closed
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON to be read by people and diffed by git: indented, a line at the end."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
+    """Write JSON that people can read and git can compare: indented, with a newline at the end."""
+    write_text(path, json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_metrics(
