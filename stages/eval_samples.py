@@ -36,9 +36,7 @@ def main(stage: Stage) -> None:
     rows = {t: summary([story for story in stories if story.temperature == t], unknown) for t in written}
     # The metrics are those of the temperature that the samples of the report have.
     row = rows[sample.temperature]
-    details = SampleDetails(
-        temperature=row.temperature, num_samples=row.num_samples, versions=stage.versions
-    )
+    details = SampleDetails(temperature=row.temperature, num_samples=row.num_samples, versions=stage.versions)
     write_lines(Path("data/samples.jsonl"), stories)
     write_rows(Path("reports/eval_samples.csv"), SampleQuality, rows.values())
     write_result(Path("reports/eval_samples.json"), row.metrics())

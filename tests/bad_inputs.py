@@ -146,10 +146,17 @@ VALUES = [
     Case("a further text without a file", "check", further_text(file="")),
     Case("a task that there is not", "check", tuned(tasks={"sing": 1})),
     Case("nothing to tune on", "check", tuned(tasks={})),
+<<<<<<< HEAD
     Case("a model with a space in its name", "check", params(finetune={"a b": tiny.FINETUNE})),
     Case("an unknown key of a model", "finetune@a", tuned(steps=3)),
     Case("no number of stories", "eval_samples", params(eval_samples={"num_samples": 0})),
     Case("a temperature that is text", "eval_samples", params(eval_samples={"temperatures": ["hot"]})),
+=======
+    Case("a model with a space in its name", "check", params(sft={"a b": tiny.SFT})),
+    Case("an unknown key of a model", "sft@a", tuned(steps=3)),
+    Case("no number of stories", "quality", params(quality={"num_samples": 0})),
+    Case("a temperature that is text", "quality", params(quality={"temperatures": ["hot"]})),
+>>>>>>> main
     Case("windows that leave gaps", "evaluate", params(evaluate={"stride": WINDOW + 1})),
     Case("a prompt that is no list", "sample", params(sample={"prompts": "Once"})),
     Case("no prompts", "sample", params(sample={"prompts": []})),
@@ -201,9 +208,9 @@ TEXTS = [
     Case("Parquet that is something else", "download", text("mine.parquet", "PAR1, or so it says")),
     Case("Parquet without the column", "download", text("mine.parquet", parquet({"title": ["a"]}))),
     Case("Parquet with numbers for text", "download", text("mine.parquet", parquet({"text": [1, 2]}))),
-    Case("pairs without an answer", "finetune@a", pairs('{"prompt": "Why?"}\n')),
-    Case("pairs of which none is held out", "finetune@a", pairs('{"prompt": "Why?", "answer": "So."}\n')),
-    Case("requests longer than a block", "finetune@a", tuned(tasks={"sum_up": 1.0})),
+    Case("pairs without an answer", "sft@a", pairs('{"prompt": "Why?"}\n')),
+    Case("pairs of which none is held out", "sft@a", pairs('{"prompt": "Why?", "answer": "So."}\n')),
+    Case("requests longer than a block", "sft@a", tuned(tasks={"summary": 1.0})),
 ]
 CORPORA = [
     Case("missing", "tokenize", missing(CORPUS)),

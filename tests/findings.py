@@ -26,9 +26,7 @@ def write_results(folder, known):
     training = {"steps": 20, "tokens": 2_000_000, "epochs": 1.5, "parameters": 5000, "dtype": "float32"}
     evaluation = {"val_loss": 2.0, "perplexity": 7.389, "bits_per_byte": 1.0}
     evaluation |= (
-        {"ngram_gap_closed": 0.75, "minimal_pair_acc": 0.9, "bits_per_byte_ci95": [0.9, 1.1]}
-        if known
-        else {}
+        {"ngram_gap_closed": 0.75, "minimal_pair_acc": 0.9, "bits_per_byte_ci95": [0.9, 1.1]} if known else {}
     )
     write(folder, "reports/train.csv", "tokens,train_loss,learning_rate,grad_norm\n5,3,0.1,1\n9,2,0.1,inf\n")
     write(folder, "reports/val.csv", "tokens,val_loss\n0,6\n9,2.1\n")
@@ -45,10 +43,14 @@ def write_results(folder, known):
     )
     write(folder, "reports/baselines.csv", baselines)
     write(
-        folder, "reports/by_position.csv", "position,context,loss,tokens\n1,in_context,3,10\n2,in_context,2.5,20\n"
+        folder,
+        "reports/by_position.csv",
+        "position,context,loss,tokens\n1,in_context,3,10\n2,in_context,2.5,20\n",
     )
     write(folder, "reports/by_frequency.csv", "train_frequency,loss,tokens,types\n0,9,1,1\n1,5,2,2\n")
-    write(folder, "reports/minimal_pairs.csv", "phenomenon,accuracy,pairs\n" + f'"{HOSTILE}",0.9,10\n' * known)
+    write(
+        folder, "reports/minimal_pairs.csv", "phenomenon,accuracy,pairs\n" + f'"{HOSTILE}",0.9,10\n' * known
+    )
     columns = "temperature,num_samples,eos_rate,distinct_2,seq_rep_4,copy_rate" + ",consistency" * known
     rows = [f"{t},{N_STORIES},1,0.5,0,0.25" + ",0.5" * known for t in (0.5, 1)]
     write(folder, "reports/eval_samples.csv", "\n".join([columns, *rows]) + "\n")

@@ -22,7 +22,7 @@ from slm.export.huggingface import write_folder
 from slm.model.gpt import load_model
 from slm.tokenizer.tokenizer import load
 from tests.project import TINY, change_params
-from tests.tiny import FINETUNE, file_size_limit
+from tests.tiny import SFT, file_size_limit
 
 Spoil = Callable[[], None]
 Within = Callable[[], AbstractContextManager[None]]
@@ -114,8 +114,8 @@ def further_text(**item: Any) -> Spoil:
 
 
 def tuned(**item: Any) -> Spoil:
-    """A model in `finetune`."""
-    return params(finetune={"a": {**FINETUNE, **item}})
+    """A run in `sft`."""
+    return params(sft={"a": {**SFT, **item}})
 
 
 def pairs(content: str) -> Spoil:

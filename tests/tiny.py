@@ -80,14 +80,14 @@ SAMPLE = {
     "repetition_penalty": 1.0,
     "seed": 1,
 }
-FINETUNE = {
+SFT = {
     "file": "data/own/pairs.jsonl",
-    "tasks": {"write": 1.0, "chat": 1.0},
+    "tasks": {"story": 1.0, "chat": 1.0},
     "seed": 1,
     "max_steps": 4,
     "batch_size": 2,
     "learning_rate": 1e-3,
-    "requests": 6,
+    "num_eval_prompts": 6,
     "temperature": 0.0,
 }
 

@@ -187,7 +187,7 @@ def declaration(name: str, values: dict[str, Any]) -> tuple[dict[str, Any], dict
 
 
 def pick(values: dict[str, Any], params: Iterable[str]) -> dict[str, Any]:
-    """The sections of params.yaml that are declared; of finetune.NAME nothing but that key of the section."""
+    """The sections of params.yaml that are declared; of sft.NAME nothing but that key of the section."""
     picked = {}
     for param in params:
         section, _, key = param.partition(".")

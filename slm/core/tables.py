@@ -20,6 +20,8 @@ from slm.core.files import read_json, write_json, write_text
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+# Low and high end of a 95 % confidence interval.
+Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
 M = TypeVar("M", bound=StrictModel)
 
 

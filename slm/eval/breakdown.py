@@ -88,9 +88,7 @@ def by_position(model: GPT, tokens: np.ndarray, end_of_text: int, batch_size: in
     rows, start = [], 0
     for end in sorted(ends):
         n = (end - start) * n_windows
-        context: Literal["in_context", "extrapolated"] = (
-            "in_context" if end <= block_size else "extrapolated"
-        )
+        context: Literal["in_context", "extrapolated"] = "in_context" if end <= block_size else "extrapolated"
         loss = float(totals[start:end].sum()) / n
         rows.append(PositionLoss(position=end, context=context, loss=loss, tokens=n))
         start = end

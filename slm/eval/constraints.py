@@ -83,8 +83,8 @@ def summary(rows: Sequence[KindScore]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     counted = [row for row in rows if row.counts]
     answers = [row for row in rows if row.kind in ANSWERS]
-    for name, of in (("wishes_met", counted), ("answers_right", answers)):
+    for name, of in (("constraint_acc", counted), ("exact_match", answers)):
         if n := sum(row.wishes for row in of):
             met = sum(row.met * row.wishes for row in of)
-            found |= {name: met / n, f"{name}_interval": list(wilson(met, n)), f"{name}_of": n}
+            found |= {name: met / n, f"{name}_ci95": list(wilson(met, n)), f"{name}_n": n}
     return found

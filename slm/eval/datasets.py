@@ -48,9 +48,7 @@ class DatasetResult(NamedTuple):
     documents: int
 
 
-def evaluate_dataset(
-    model: GPT, tokenizer: Tokenizer, name: str, params: EvaluateParams
-) -> DatasetResult:
+def evaluate_dataset(model: GPT, tokenizer: Tokenizer, name: str, params: EvaluateParams) -> DatasetResult:
     """What the model makes of the text that `evaluate.datasets` calls `name`: figures, then lists of them.
 
     Raises UserError if the text cannot be read or is empty, or a document has no last word to predict.
@@ -77,9 +75,7 @@ def evaluate_dataset(
         elif dataset.metric == "last_word_accuracy":
             found |= last_words(model, tokenizer, tokens, name)
         interval = bits_per_byte_ci95(losses, tokens, end_of_text, n_bytes)
-        return DatasetResult(
-            DatasetMetrics(**found), interval, len(tokens), int(n_bytes.sum()), len(n_bytes)
-        )
+        return DatasetResult(DatasetMetrics(**found), interval, len(tokens), int(n_bytes.sum()), len(n_bytes))
 
 
 def documents(name: str, dataset: Dataset) -> Iterator[str]:

@@ -15,7 +15,9 @@ class Dataset(BaseModel):
     model_config = Section.model_config
 
     file: Name  # .txt, .jsonl or .parquet, or a folder of .txt files; with `hub` any file, which is not read
-    metric: Literal["bits_per_byte", "word_perplexity", "last_word_accuracy"]  # slm/eval/datasets.py defines them
+    metric: Literal[
+        "bits_per_byte", "word_perplexity", "last_word_accuracy"
+    ]  # slm/eval/datasets.py defines them
     hub: DataHub | None = None  # the text is a dataset's: of its validation_split, else its train_split
 
     @field_validator("hub")
@@ -35,4 +37,6 @@ class EvaluateParams(Section):
     stride: Annotated[int, Field(ge=1)] | None  # tokens between windows; null is a quarter of a block
     ngram_order: Annotated[int, Field(ge=0, le=20)]  # of the baseline; 0 is no baseline
     minimal_pairs: Annotated[int, Field(ge=0, le=1_000_000)]  # of each phenomenon; 0 is none
-    datasets: dict[Annotated[str, Field(pattern=r"^[\w-]+$")], Dataset]  # by name; each is a stage, eval_dataset@NAME
+    datasets: dict[
+        Annotated[str, Field(pattern=r"^[\w-]+$")], Dataset
+    ]  # by name; each is a stage, eval_dataset@NAME

@@ -5,10 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from slm.core.config import StrictModel
-from slm.core.tables import Count, Details, Positive, Share
-
-# Low and high end of a 95 % confidence interval.
-Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
+from slm.core.tables import Count, Details, Interval, Positive, Share
 
 
 class EvalMetrics(StrictModel):

@@ -22,7 +22,7 @@ from slm.data.documents import is_validation
 from slm.model.gpt import IGNORED
 from slm.sft.chat import pieces
 from slm.sft.conversations import Conversation, Turn, read_conversations
-from slm.sft.params import Finetune
+from slm.sft.params import SFTRun
 from slm.tokenizer.tokenizer import END_OF_TEXT, encode
 from slm.train.params import TrainParams
 from storygrammar.requests.requests import conversations
@@ -54,22 +54,22 @@ class Pairs:
         yield from zip(inputs, targets, strict=True)
 
 
-def read_pairs(item: Finetune, params: TrainParams, tokenizer: Tokenizer, block_size: int) -> Pairs:
+def read_pairs(item: SFTRun, params: TrainParams, tokenizer: Tokenizer, block_size: int) -> Pairs:
     """As many conversations as the training will see, and those to look at meanwhile.
 
     Raises UserError if there are none, or the file of pairs cannot be read.
     """
     n_seen = params.max_steps * params.batch_size
     train = to_rows(islice(source(item, held_out=False), n_seen), tokenizer, block_size)
-    validation = to_rows(islice(source(item, held_out=True), item.requests), tokenizer, block_size)
-    place = "finetune.tasks" if item.tasks else item.file
+    validation = to_rows(islice(source(item, held_out=True), item.num_eval_prompts), tokenizer, block_size)
+    place = "sft.tasks" if item.tasks else item.file
     for split, what in ((train, "to train on"), (validation, "that is held out")):
         if not len(split[0]):
             raise UserError(f"{place}: no pair {what} whose answer begins within block_size; give others")
     return Pairs(train, validation, params)
 
 
-def source(item: Finetune, held_out: bool) -> Iterator[Conversation]:
+def source(item: SFTRun, held_out: bool) -> Iterator[Conversation]:
     """The conversations to train on, or those that are held out: of a file, a part by the request's hash."""
     if item.tasks:
         talks = conversations(item.tasks, item.seed, held_out)

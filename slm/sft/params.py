@@ -1,4 +1,4 @@
-"""The section `finetune` of params.yaml: models that are tuned to answer, by name."""
+"""The section `sft` of params.yaml: models that are tuned to answer, by name."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -8,10 +8,10 @@ from slm.core.config import Section
 from slm.data.params import Name
 from slm.train.params import Count, TrainParams
 
-Task = Literal["write", "continue", "sum_up", "answer", "chat"]
+Task = Literal["story", "continuation", "summary", "qa", "chat"]
 
 
-class Finetune(BaseModel):
+class SFTRun(BaseModel):
     """What a model is tuned on, how long, and how it is asked afterwards."""
 
     model_config = Section.model_config
@@ -22,7 +22,7 @@ class Finetune(BaseModel):
     max_steps: Count
     batch_size: Count  # conversations in a step
     learning_rate: Annotated[float, Field(gt=0, le=10)]  # the highest
-    requests: Annotated[int, Field(ge=1, le=100_000)]  # held out, to be asked and measured
+    num_eval_prompts: Annotated[int, Field(ge=1, le=100_000)]  # held out, to be asked and measured
     temperature: Annotated[float, Field(ge=0, le=1000)]  # of the answers; 0: greedy
 
     def train_params(self, train: TrainParams) -> TrainParams:
@@ -44,12 +44,12 @@ class Finetune(BaseModel):
         return TrainParams.check(train.model_dump() | own)
 
 
-class FinetuneParams(Section):
-    """Each key is the name of a model, and of the stages finetune@NAME and ask@NAME."""
+class SFTParams(Section):
+    """Each key is the name of a model, and of the stages sft@NAME and eval_sft@NAME."""
 
-    section: ClassVar[str] = "finetune"
+    section: ClassVar[str] = "sft"
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[Annotated[str, Field(pattern=r"^[\w-]+$")], Finetune]
+    __pydantic_extra__: dict[Annotated[str, Field(pattern=r"^[\w-]+$")], SFTRun]
 
-    def __getitem__(self, name: str) -> Finetune:
+    def __getitem__(self, name: str) -> SFTRun:
         return self.__pydantic_extra__[name]

@@ -30,7 +30,8 @@ class Told(NamedTuple):
 def conversations(tasks: Mapping[str, float], seed: int, held_out: bool) -> Iterator[Conversation]:
     """Conversations of the TASKS, by weight: either such as to train on, or of requests that are held out."""
     random = Random(f"conversations, {seed}, {held_out}")
-    names, weights = zip(*sorted(tasks.items()), strict=True)
+    names = [name for name in TASKS if name in tasks]  # the order decides the draws
+    weights = [tasks[name] for name in names]
     while True:
         teller = Teller(random.random)
         plot = tell(teller)
@@ -77,9 +78,9 @@ def _asked(request: str, right: str, kind: str, text: str = "") -> Turn:
 
 
 TASKS: dict[str, Callable[[Told, Random], Conversation]] = {
-    "write": write,
-    "continue": go_on,
-    "sum_up": sum_up,
-    "answer": answer,
+    "qa": answer,
     "chat": chat,
+    "continuation": go_on,
+    "summary": sum_up,
+    "story": write,
 }

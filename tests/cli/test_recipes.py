@@ -152,7 +152,7 @@ def test_path_is_a_recipe(project):
         ("model: [1, 2\n", "bad.yaml:2: not valid YAML"),
         ("- model\n", "bad.yaml: must be a mapping of sections"),
         ("", "bad.yaml: must be a mapping of sections"),
-        ("finetune: &a {x: *a}\n", "bad.yaml: finetune.x"),
+        ("sft: &a {x: *a}\n", "bad.yaml: sft.x"),
         ("model: {n_layer: 3}\n---\nmodel: {n_layer: 4}\n", "bad.yaml:2: not valid YAML"),
         ("# \x1b[31mred\nmodel: {n_layer: 3}\n", "bad.yaml: not valid YAML"),
         ('model: {n_layer: !!python/object/apply:os.system ["touch ran"]}\n', "bad.yaml:1: not valid YAML"),

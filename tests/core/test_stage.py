@@ -16,7 +16,7 @@ from slm.tokenizer.params import TokenizerParams
 from tests.killing import STAGE, environment_of, last_step, run
 from tests.killing import project as ready_to_train
 from tests.project import change_params, clone, git, run_stages
-from tests.tiny import FINETUNE
+from tests.tiny import SFT
 
 
 @pytest.fixture(scope="module")
@@ -82,19 +82,19 @@ def test_a_param_that_changes_while_a_stage_runs_is_named_with_its_key(project):
 
 
 def test_a_stage_of_one_model_knows_nothing_of_the_others(project):
-    change_params(project, {"finetune": {"a": FINETUNE, "b": FINETUNE}})
-    stage = Stage("finetune@a")
-    assert stage.params["finetune"] == {"a": FINETUNE}
-    change_params(project, {"finetune": {"a": FINETUNE, "b": {**FINETUNE, "seed": 2}}})
+    change_params(project, {"sft": {"a": SFT, "b": SFT}})
+    stage = Stage("sft@a")
+    assert stage.params["sft"] == {"a": SFT}
+    change_params(project, {"sft": {"a": SFT, "b": {**SFT, "seed": 2}}})
     stage.check_unchanged()
-    change_params(project, {"finetune": {"a": {**FINETUNE, "seed": 2}}})
-    assert stage.changes() == ["params.yaml (finetune.a.seed)"]
+    change_params(project, {"sft": {"a": {**SFT, "seed": 2}}})
+    assert stage.changes() == ["params.yaml (sft.a.seed)"]
 
 
 def test_a_number_is_no_name(project):
-    change_params(project, {"finetune": {1: FINETUNE}})
-    with pytest.raises(UserError, match=r"^params\.yaml: finetune: '1' is not there; allowed: none$"):
-        Stage("finetune@1")
+    change_params(project, {"sft": {1: SFT}})
+    with pytest.raises(UserError, match=r"^params\.yaml: sft: '1' is not there; allowed: none$"):
+        Stage("sft@1")
 
 
 def test_a_stage_that_was_edited_under_fails_and_dvc_records_nothing(tmp_path):

@@ -73,11 +73,11 @@ def test_kinds_that_chance_would_grant_do_not_count():
     rows.append(KindScore("question", 20, 0.25, 0.05))
     assert [row.counts for row in rows] == [True, True, False, False]
     assert summary(rows) == {
-        "wishes_met": pytest.approx(24 / 40),
-        "wishes_met_interval": pytest.approx(wilson(24, 40)),
-        "wishes_met_of": 40,
-        "answers_right": pytest.approx(5 / 20),
-        "answers_right_interval": pytest.approx(wilson(5, 20)),
-        "answers_right_of": 20,
+        "constraint_acc": pytest.approx(24 / 40),
+        "constraint_acc_ci95": pytest.approx(wilson(24, 40)),
+        "constraint_acc_n": 40,
+        "exact_match": pytest.approx(5 / 20),
+        "exact_match_ci95": pytest.approx(wilson(5, 20)),
+        "exact_match_n": 20,
     }
     assert summary([]) == {}

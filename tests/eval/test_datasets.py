@@ -89,7 +89,9 @@ def test_a_text_is_read_by_the_ending_of_its_name(model, tokenizer, tmp_path):
         (tmp_path / f"folder/{number}.txt").write_text(text)
     pq.write_table(pa.table({"text": FARM}), tmp_path / "texts.parquet")
     paths = [tmp_path / name for name in ("texts.txt", "folder", "texts.parquet")] + [jsonl(tmp_path, FARM)]
-    first, *others = [evaluate_dataset(model, tokenizer, "other", params(path, "bits_per_byte")) for path in paths]
+    first, *others = [
+        evaluate_dataset(model, tokenizer, "other", params(path, "bits_per_byte")) for path in paths
+    ]
     assert others == [first] * 3
 
 
@@ -170,7 +172,11 @@ def test_the_tokens_of_a_last_word_are_the_last_of_the_text(tokenizer, context, 
         ([], "bits_per_byte", "no text in .*texts.jsonl"),
         ([" \n", ""], "word_perplexity", "no text in .*texts.jsonl"),
         (["a b", "word"], "last_word_accuracy", "document 2: its last word has no space before it"),
-        (["a " + "?!" * 20], "last_word_accuracy", "document 1: its last word has more tokens than block_size"),
+        (
+            ["a " + "?!" * 20],
+            "last_word_accuracy",
+            "document 1: its last word has more tokens than block_size",
+        ),
     ],
 )
 def test_a_text_that_cannot_be_scored_is_a_line(model, tokenizer, tmp_path, texts, metric, line):

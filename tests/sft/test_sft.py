@@ -18,7 +18,7 @@ from slm.model.gpt import IGNORED, new_gpt
 from slm.sft.chat import prompt
 from slm.sft.conversations import Turn
 from slm.sft.data import Pairs, read_pairs, to_rows
-from slm.sft.params import Finetune, FinetuneParams, Task
+from slm.sft.params import SFTParams, SFTRun, Task
 from slm.tokenizer.tokenizer import END_OF_TEXT, encode, train_bpe
 from slm.train.learner import Learner
 from slm.train.resume import Resume
@@ -27,7 +27,7 @@ from storygrammar.requests.requests import TASKS
 from storygrammar.requests.wishes import KINDS
 from tests.pipeline import enter
 from tests.project import TINY, clone, run_stages
-from tests.tiny import FINETUNE as ITEM
+from tests.tiny import SFT as ITEM
 from tests.tiny import complaint, model_params, train_params
 from tests.train.test_resume import signal_after
 
@@ -43,8 +43,8 @@ def tokenizer():
     return train_bpe([prompt(talk, talk[0].answer) for talk in TALKS], 300)
 
 
-def item(**changes) -> Finetune:
-    return FinetuneParams.check({"a": {**ITEM, **changes}})["a"]
+def item(**changes) -> SFTRun:
+    return SFTParams.check({"a": {**ITEM, **changes}})["a"]
 
 
 def model_of(tokenizer, block_size=64):
@@ -173,15 +173,15 @@ def test_the_tasks_of_the_params_are_those_there_are():
 
 
 @pytest.mark.parametrize(("values", "line"), [
-    ({"a": {**ITEM, "steps": 3}}, "params.yaml: finetune.a.steps: unknown key; allowed: file, tasks, seed, "),
-    ({"a": {**ITEM, "tasks": {"sing": 1.0}}}, "params.yaml: finetune.a.tasks.sing: 'sing' should be"),
-    ({"a": {**ITEM, "tasks": {}}}, "params.yaml: finetune.a.tasks: {} should have at least 1 item"),
-    ({"a": {**ITEM, "tasks": {"chat": 0.0}}}, "params.yaml: finetune.a.tasks.chat: 0.0 should be greater"),
-    ({"a b": ITEM}, "params.yaml: finetune.a b: 'a b' should match pattern"),
-    ({"a": 3}, "params.yaml: finetune.a: 3 should be a valid dictionary"),
+    ({"a": {**ITEM, "steps": 3}}, "params.yaml: sft.a.steps: unknown key; allowed: file, tasks, seed, "),
+    ({"a": {**ITEM, "tasks": {"sing": 1.0}}}, "params.yaml: sft.a.tasks.sing: 'sing' should be"),
+    ({"a": {**ITEM, "tasks": {}}}, "params.yaml: sft.a.tasks: {} should have at least 1 item"),
+    ({"a": {**ITEM, "tasks": {"chat": 0.0}}}, "params.yaml: sft.a.tasks.chat: 0.0 should be greater"),
+    ({"a b": ITEM}, "params.yaml: sft.a b: 'a b' should match pattern"),
+    ({"a": 3}, "params.yaml: sft.a: 3 should be a valid dictionary"),
 ])  # fmt: skip
 def test_a_wrong_key_is_named(values, line):
-    assert complaint(FinetuneParams, values).startswith(line)
+    assert complaint(SFTParams, values).startswith(line)
 
 
 def test_a_file_is_divided_by_the_request(tokenizer, tmp_path):
@@ -189,7 +189,7 @@ def test_a_file_is_divided_by_the_request(tokenizer, tmp_path):
     pairs = [{"prompt": f"What is {n % 50}?", "answer": f"{n}."} for n in range(200)]
     path.write_text("\n".join(map(json.dumps, pairs)))
     params = train_params(max_steps=100, batch_size=2)
-    found = read_pairs(item(file=str(path), tasks=None, requests=100), params, tokenizer, 64)
+    found = read_pairs(item(file=str(path), tasks=None, num_eval_prompts=100), params, tokenizer, 64)
     parts = [{tuple(row) for row in part.tolist()} for part in (found._train[0], found._validation[0])]
     assert not parts[0] & parts[1]
     assert len(found._train[0]) + len(found._validation[0]) == 200
@@ -210,7 +210,7 @@ PARAMS = {
     **TINY,
     "tokenizer": {"vocab_size": 1500},
     "model": {**TINY["model"], "block_size": 256},
-    "finetune": {"a": ITEM, "b": {**ITEM, "tasks": None}, "c": ITEM},
+    "sft": {"a": ITEM, "b": {**ITEM, "tasks": None}, "c": ITEM},
 }
 
 
@@ -224,38 +224,38 @@ def project(tmp_path_factory):
         patch.chdir(folder)
         patch.setenv("SLM_PROGRESS", "off")
         run_stages("download", "tokenize", "train")
-        run_stages(*(f"finetune@{name}" for name in "abc"), "ask@a", "ask@b")
+        run_stages(*(f"sft@{name}" for name in "abc"), "eval_sft@a", "eval_sft@b")
     return folder
 
 
 def test_the_stages_leave_a_model_its_curves_and_what_it_answers(project):
     for name in "ab":
-        reports = project / "reports/finetune" / name
+        reports = project / "reports/sft" / name
         weights = [load_file(project / "models" / folder / "model.safetensors") for folder in ("", name)]
         assert weights[0].keys() == weights[1].keys()
         assert any(not weights[0][key].equal(weights[1][key]) for key in weights[0])
         for curve in ("train", "val"):
             *_, last = csv.DictReader((reports / f"{curve}.csv").read_text().splitlines())
             assert last["step"] == "4"
-        asked = json.loads((reports / "ask.json").read_text())
-        losses = asked["answer_loss"], asked["also"][0]["untuned"]["answer_loss"]
+        asked = json.loads((reports / "eval.json").read_text())
+        losses = asked["val_loss"], asked["also"][0]["base"]["val_loss"]
         assert all(map(math.isfinite, losses)) and losses[0] < losses[1]
-        page = (project / f"reports/finetune/{name}.md").read_text()
+        page = (project / f"reports/sft/{name}.md").read_text()
         assert ("Wanted: It is" in page) == (name == "b")
         assert ("met: " in page) == (name == "a")
         assert ("## Conversation 1" in page) == (name == "a")
-    rows = list(csv.DictReader((project / "reports/finetune/a/wishes.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((project / "reports/sft/a/constraints.csv").read_text().splitlines()))
     kinds = {row["kind"] for row in rows}
     assert kinds & set(KINDS)
     assert kinds & {"summary", "question"}
-    assert all(0 <= float(row[key]) <= 1 for row in rows for key in ("met", "chance", "untuned_met"))
+    assert all(0 <= float(row[key]) <= 1 for row in rows for key in ("met", "chance", "base_met"))
 
 
 def test_a_model_of_the_same_params_and_another_name_is_trained_by_itself(project):
     a, c = (project / "models" / name / "model.safetensors" for name in "ac")
     assert a.read_bytes() == c.read_bytes()
     log = [json.loads(line) for line in (project / ".slm/log.jsonl").read_text().splitlines()]
-    assert [entry["first_step"] for entry in log if entry["stage"].startswith("finetune")][:3] == [0, 0, 0]
+    assert [entry["first_step"] for entry in log if entry["stage"].startswith("sft")][:3] == [0, 0, 0]
 
 
 def test_a_finished_training_that_runs_again_takes_no_step_and_writes_the_same(project, monkeypatch):
@@ -264,7 +264,7 @@ def test_a_finished_training_that_runs_again_takes_no_step_and_writes_the_same(p
     monkeypatch.chdir(project)
     monkeypatch.setenv("SLM_PROGRESS", "off")
     weights.unlink()
-    run_stages("finetune@a")
+    run_stages("sft@a")
     assert weights.read_bytes() == before
     log = [json.loads(line) for line in (project / ".slm/log.jsonl").read_text().splitlines()]
     assert log[-1]["first_step"] == 4
@@ -274,6 +274,6 @@ def test_a_finished_training_that_runs_again_takes_no_step_and_writes_the_same(p
 def test_dvc_makes_the_tuned_model_and_nothing_again(tmp_path, monkeypatch):
     enter(clone(tmp_path, PARAMS), monkeypatch)
     with Repo() as repo:
-        names = [stage.name for stage in repo.reproduce(targets=["ask@a"])]
-        assert names == ["download", "tokenize", "train", "finetune@a", "ask@a"]
-        assert repo.reproduce(targets=["ask@a"]) == []
+        names = [stage.name for stage in repo.reproduce(targets=["eval_sft@a"])]
+        assert names == ["download", "tokenize", "train", "sft@a", "eval_sft@a"]
+        assert repo.reproduce(targets=["eval_sft@a"]) == []

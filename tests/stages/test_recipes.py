@@ -33,7 +33,7 @@ from tests.project import ROOT, change_params, clone, run_module, run_stage, run
 DEFAULTS = (ROOT / "params.yaml").read_text(encoding="utf-8")
 RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
 BY_DVC = "tinystories-cpu"  # the others' stages run in this process, which has torch loaded
-TUNED = "assistant"  # whose own stages test_finetune.py runs
+TUNED = "assistant"  # whose own stages test_sft.py runs
 LARGE = {"tinystories-60m", "tinystories-768", "gpt2-tinystories"}  # which take a while even so
 SHORT = {
     "train": {
@@ -94,8 +94,8 @@ def test_quickstart_equals_the_defaults():
 
 def test_assistant_is_the_quickstart_with_one_finetuned_model():
     assistant = values_of(TUNED)
-    assert assistant.pop("finetune").keys() == {"wishes"}
-    assert {**assistant, "finetune": {}} == values_of("quickstart")
+    assert assistant.pop("sft").keys() == {"wishes"}
+    assert {**assistant, "sft": {}} == values_of("quickstart")
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -113,7 +113,7 @@ def test_applied_recipe_changes_the_lines_of_its_keys_and_no_others(recipe):
     if recipe != "quickstart":
         assert new.pop(0) == f"# Recipe: {path_of(recipe)}"
     if recipe == TUNED:  # new keys take new lines
-        at = next(number for number, line in enumerate(old) if line.startswith("finetune:"))
+        at = next(number for number, line in enumerate(old) if line.startswith("sft:"))
         assert new[:at] == old[:at]
         assert new[at] == old[at].replace("{}", "  ")
     else:

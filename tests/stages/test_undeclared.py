@@ -23,10 +23,20 @@ from slm.core.stage import DVC_FILE, Stage, declaration, resolve
 from stages.check import SECTIONS
 from tests.imports import imported_files
 from tests.project import ROOT, TINY, clone, outputs
-from tests.tiny import FINETUNE
+from tests.tiny import SFT
 
-STAGES = ["download", "tokenize", "train", "evaluate", "eval_dataset@lines", "sample", "eval_samples", "plot", "report"]
-STAGES += ["finetune@talk", "ask@talk"]
+STAGES = [
+    "download",
+    "tokenize",
+    "train",
+    "evaluate",
+    "eval_dataset@lines",
+    "sample",
+    "eval_samples",
+    "plot",
+    "report",
+]
+STAGES += ["sft@talk", "eval_sft@talk"]
 SCRIPTS = [name.partition("@")[0] for name in STAGES]
 PAIRS = [{"prompt": f"Is it {n}?", "answer": "It is."} for n in range(99)]
 FILES = {
@@ -36,7 +46,7 @@ FILES = {
 PARAMS = {
     **TINY,
     "evaluate": {**TINY["evaluate"], "datasets": {"lines": {"file": "lines.txt", "metric": "bits_per_byte"}}},
-    "finetune": {"talk": {**FINETUNE, "file": "pairs.jsonl", "tasks": None}, "other": FINETUNE},
+    "sft": {"talk": {**SFT, "file": "pairs.jsonl", "tasks": None}, "other": SFT},
 }
 HIDDEN = (".git/", ".dvc/", ".slm/")  # the last is a stage's log and the states of a training, no results
 WATCHED = """
@@ -54,7 +64,7 @@ try:
 finally:
     open(log, "w").write(json.dumps([opened, "torch" in sys.modules]))
 """
-NEED_TORCH = {"train", "evaluate", "eval_dataset", "sample", "eval_samples", "finetune", "ask"}
+NEED_TORCH = {"train", "evaluate", "eval_dataset", "sample", "eval_samples", "sft", "eval_sft"}
 
 
 class Run(NamedTuple):
@@ -126,8 +136,9 @@ def files_in(folder):
 
 
 def ours(opened):
-    """Those of the opened files that lie in the project; Python looks for compiled code first."""
-    return {name for name in opened if not name.startswith(("..", *HIDDEN)) and "__pycache__" not in name}
+    """Return the opened files that lie in the project, without what Python tries on importing a module."""
+    skipped = ("..", "__editable__", *HIDDEN)
+    return {name for name in opened if not name.startswith(skipped) and "__pycache__" not in name}
 
 
 def sections(name):
@@ -197,8 +208,8 @@ def test_a_section_that_is_not_declared_cannot_be_loaded(name, runs, monkeypatch
 
 
 def test_of_the_models_to_tune_a_stage_sees_its_own(runs):
-    for stage in ("finetune@talk", "ask@talk"):
-        assert read_yaml(runs[stage].folder / PARAMS_FILE)["finetune"].keys() == {"talk"}
+    for stage in ("sft@talk", "eval_sft@talk"):
+        assert read_yaml(runs[stage].folder / PARAMS_FILE)["sft"].keys() == {"talk"}
 
 
 def test_no_stage_reads_the_params_past_its_declaration(monkeypatch):

@@ -78,7 +78,7 @@ def test_a_request_says_its_wishes(wishes, words):
 
 def test_no_training_request_has_a_pair_of_wishes_that_a_held_out_one_is_held_out_for():
     train, held_out = (
-        [talk[0].wishes for talk in some(n, {"write": 1.0}, held_out=which)]
+        [talk[0].wishes for talk in some(n, {"story": 1.0}, held_out=which)]
         for n, which in ((6000, False), (300, True))
     )
     trained = {pair for wishes in train for pair in combinations(sorted(wishes.items()), 2)}
@@ -103,13 +103,13 @@ def test_each_task_has_its_form():
             texts = [turn.answer for turn in talk] + [turn.request for turn in talk]
             assert all(text == text.strip() != "" for text in texts)
             assert len(talk) == (4 if name == "chat" else 1)
-            if name == "continue":
+            if name == "continuation":
                 beginning = talk[0].request.removeprefix("Go on: ")
                 assert any(granted(f"{beginning}{gap}{talk[0].answer}")["ending"] for gap in " \n")
 
 
 def test_tasks_come_as_often_as_they_weigh():
-    talks = some(600, {"write": 3.0, "chat": 1.0})
+    talks = some(600, {"story": 3.0, "chat": 1.0})
     share = sum(len(talk) == 1 for talk in talks) / len(talks)
     assert share == pytest.approx(0.75, abs=0.06)  # three standard errors
 

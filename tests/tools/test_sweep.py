@@ -47,7 +47,8 @@ PIPELINE = {
             "deps": ["train.py"],
             "params": ["model", "train"],
             "metrics": [
-                {f"reports/{name}.json": {"cache": False}} for name in ("train", "eval", "eval_samples", "datasets")
+                {f"reports/{name}.json": {"cache": False}}
+                for name in ("train", "eval", "eval_samples", "datasets")
             ],
         }
     }

@@ -1,4 +1,4 @@
-"""Stage 11, ask@NAME: ask a tuned model what it was not trained on: python -m stages.ask NAME.
+"""Stage 11, eval_sft@NAME: ask a tuned model what it was not trained on: python -m stages.eval_sft NAME.
 
 The model that it was tuned from is asked the same. What can be checked of the answers is measured.
 """
@@ -6,20 +6,19 @@ The model that it was tuned from is asked the same. What can be checked of the a
 import sys
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from slm.core.files import write_metrics, write_table, write_text
+from slm.core.files import write_text
 from slm.core.stage import Stage, run_stage
-from slm.sft.params import FinetuneParams
+from slm.core.tables import write_result, write_rows
+from slm.results.sft import ConstraintRow, SFTDetails, SFTScores
+from slm.sft.params import SFTParams
 
-COLUMNS = ("wishes_met", "answers_right", "answer_loss")
-TABLE = ("kind", "wishes", "met", "chance", "counts", "untuned_met")
 N_SHOWN = 12  # answers on the page
 N_TALKS = 3  # conversations there
 
 
 def main(stage: Stage) -> None:
-    item = stage.load(FinetuneParams)[stage.item]
+    item = stage.load(SFTParams)[stage.item]
     from slm.eval.answers import answers_page
     from slm.eval.constraints import score, summary
     from slm.eval.sft import answer_each, answer_loss, sampling, talk_over
@@ -36,27 +35,32 @@ def main(stage: Stage) -> None:
     )
     block_size = tuned.params.block_size
     params = sampling(block_size, item.temperature, item.seed)
-    talks = list(islice(source(item, held_out=True), item.requests))
+    talks = list(islice(source(item, held_out=True), item.num_eval_prompts))
     rows = to_rows(talks, tokenizer, block_size)
 
     answered = {model: answer_each(model, tokenizer, talks, params) for model in (tuned, untuned)}
     scores = score([(one.turn.wishes, one.text) for one in answered[tuned]])
     untuned_scores = score([(one.turn.wishes, one.text) for one in answered[untuned]])
     alike = [theirs._replace(chance=ours.chance) for ours, theirs in zip(scores, untuned_scores, strict=True)]
-    result: dict[str, Any] = {**summary(scores), "answer_loss": answer_loss(tuned, *rows, item.batch_size)}
-    result["untuned"] = {**summary(alike), "answer_loss": answer_loss(untuned, *rows, item.batch_size)}
+    result = SFTScores(**summary(scores), val_loss=answer_loss(tuned, *rows, item.batch_size))
+    base = SFTScores(**summary(alike), val_loss=answer_loss(untuned, *rows, item.batch_size))
 
     first = [one for one in answered[tuned] if not one.before][:N_SHOWN]
     requests = [[talk[0].request, *ABOUT_ANY] for talk in talks if len(talk) > 1][:N_TALKS]
     page = answers_page(first, [talk_over(tuned, tokenizer, asked, params) for asked in requests])
-    reports = Path("reports/finetune")
-    table = [(*ours, ours.counts, theirs.met) for ours, theirs in zip(scores, untuned_scores, strict=True)]
-    write_table(reports / stage.item / "wishes.csv", TABLE, table)
-    write_metrics(reports / stage.item / "ask.json", result, COLUMNS, stage.made_with())
-    write_text(reports / f"{stage.item}.md", f"{page}\n---\n\nMade with {', '.join(stage.made_with())}.\n")
+    reports = Path("reports/sft")
+    table = [
+        ConstraintRow(**ours._asdict(), counts=ours.counts, base_met=theirs.met)
+        for ours, theirs in zip(scores, untuned_scores, strict=True)
+    ]
+    details = SFTDetails(sft=result, base=base, versions=stage.versions)
+    write_rows(reports / stage.item / "constraints.csv", ConstraintRow, table)
+    write_result(reports / stage.item / "eval.json", result.metrics())
+    write_result(Path("reports/details/sft") / stage.item / "eval.json", details)
+    write_text(reports / f"{stage.item}.md", f"{page}\n---\n\nMade with {stage.made_with()}.\n")
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python -m stages.ask NAME")
-    run_stage(f"ask@{sys.argv[1]}", main)
+        sys.exit("usage: python -m stages.eval_sft NAME")
+    run_stage(f"eval_sft@{sys.argv[1]}", main)

@@ -1,20 +1,22 @@
-"""Stage 10, finetune@NAME: let the model learn from requests with answers: python -m stages.finetune NAME.
+"""Stage 10, sft@NAME: let the model learn from requests with answers: python -m stages.sft NAME.
 
-Each key of `finetune` is a stage of its own.
+Each key of `sft` is a stage of its own.
 """
 
 import sys
 from pathlib import Path
 
-from slm.core.files import write_metrics, write_text
+from slm.core.files import write_text
 from slm.core.stage import Stage, project_folder, run_stage
-from slm.sft.params import FinetuneParams
-from slm.train.history import write_curve
+from slm.core.tables import write_result, write_rows
+from slm.results.sft import SFTTrainDetails
+from slm.results.train import TrainPoint, ValidationPoint
+from slm.sft.params import SFTParams
 from slm.train.params import TrainParams
 
 
 def main(stage: Stage) -> None:
-    item = stage.load(FinetuneParams)[stage.item]
+    item = stage.load(SFTParams)[stage.item]
     params = item.train_params(stage.load(TrainParams))
     from slm.model.gpt import load_model  # after the params: torch takes its time
     from slm.sft.data import read_pairs
@@ -39,13 +41,16 @@ def main(stage: Stage) -> None:
     stage.measured.update(result.measured)
     # The folder is all it takes to use the model.
     write_text(out / "tokenizer.json", Path("models/tokenizer.json").read_text(encoding="utf-8"))
-    reports = Path("reports/finetune") / stage.item
-    write_curve(reports / "train.csv", result.train_curve)
-    write_curve(reports / "val.csv", result.validation_curve)
-    write_metrics(reports / "train.json", result.summary, (), stage.made_with())
+    reports = Path("reports/sft") / stage.item
+    details = SFTTrainDetails(
+        **result.metrics.model_dump(), **result.summary.model_dump(), versions=stage.versions
+    )
+    write_rows(reports / "train.csv", TrainPoint, result.train_curve)
+    write_rows(reports / "val.csv", ValidationPoint, result.validation_curve)
+    write_result(Path("reports/details/sft") / stage.item / "train.json", details)
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python -m stages.finetune NAME")
-    run_stage(f"finetune@{sys.argv[1]}", main)
+        sys.exit("usage: python -m stages.sft NAME")
+    run_stage(f"sft@{sys.argv[1]}", main)
