@@ -8,15 +8,10 @@ from slm.core.config import PARAMS_FILE, RENAMED, Section, read_yaml
 from slm.core.errors import UserError, run_command
 from slm.data.params import DataParams
 from slm.eval.params import EvaluateParams
+from slm.eval_samples.params import EvalSamplesParams
 from slm.generate.params import SampleParams
 from slm.model.params import ModelParams
-<<<<<<< HEAD
-from slm.eval_samples.params import EvalSamplesParams
-from slm.sft.params import FinetuneParams
-=======
-from slm.quality.params import QualityParams
 from slm.sft.params import SFTParams
->>>>>>> main
 from slm.tokenizer.params import TokenizerParams
 from slm.train.params import TrainParams
 
@@ -27,13 +22,8 @@ SECTIONS: tuple[type[Section], ...] = (
     TrainParams,
     EvaluateParams,
     SampleParams,
-<<<<<<< HEAD
     EvalSamplesParams,
-    FinetuneParams,
-=======
-    QualityParams,
     SFTParams,
->>>>>>> main
 )
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from slm.core.stage import Stage, run_stage
 from slm.core.tables import write_lines, write_result, write_rows
-from slm.generate.params import SampleParams
 from slm.eval_samples.params import EvalSamplesParams
+from slm.generate.params import SampleParams
 from slm.results.samples import SampleDetails, SampleQuality
 
 
@@ -13,10 +13,10 @@ def main(stage: Stage) -> None:
     params, sample = stage.load(EvalSamplesParams), stage.load(SampleParams)
     from slm.core.progress import Progress
     from slm.data.summary import read_summary
+    from slm.eval_samples.quality import judge, summary, unknown_words
     from slm.generate.batch import generate
     from slm.model.device import setup_torch
     from slm.model.gpt import load_model
-    from slm.eval_samples.quality import judge, summary, unknown_words
     from slm.tokenizer.bins import open_bin
     from slm.tokenizer.tokenizer import END_OF_TEXT, load
     from storygrammar.checker.consistency import complaints

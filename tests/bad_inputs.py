@@ -146,17 +146,10 @@ VALUES = [
     Case("a further text without a file", "check", further_text(file="")),
     Case("a task that there is not", "check", tuned(tasks={"sing": 1})),
     Case("nothing to tune on", "check", tuned(tasks={})),
-<<<<<<< HEAD
-    Case("a model with a space in its name", "check", params(finetune={"a b": tiny.FINETUNE})),
-    Case("an unknown key of a model", "finetune@a", tuned(steps=3)),
-    Case("no number of stories", "eval_samples", params(eval_samples={"num_samples": 0})),
-    Case("a temperature that is text", "eval_samples", params(eval_samples={"temperatures": ["hot"]})),
-=======
     Case("a model with a space in its name", "check", params(sft={"a b": tiny.SFT})),
     Case("an unknown key of a model", "sft@a", tuned(steps=3)),
-    Case("no number of stories", "quality", params(quality={"num_samples": 0})),
-    Case("a temperature that is text", "quality", params(quality={"temperatures": ["hot"]})),
->>>>>>> main
+    Case("no number of stories", "eval_samples", params(eval_samples={"num_samples": 0})),
+    Case("a temperature that is text", "eval_samples", params(eval_samples={"temperatures": ["hot"]})),
     Case("windows that leave gaps", "evaluate", params(evaluate={"stride": WINDOW + 1})),
     Case("a prompt that is no list", "sample", params(sample={"prompts": "Once"})),
     Case("no prompts", "sample", params(sample={"prompts": []})),
@@ -275,7 +268,11 @@ RESULTS = [
     Case("text in a curve", "plot", write(VALIDATION_CURVE, "step,tokens,val_loss\n0,0,low\n")),
     Case("no evaluation", "plot", missing("reports/eval.json")),
     Case("an evaluation without the loss", "plot", without("reports/eval.json", "val_loss")),
-    Case("a share above 1", "plot", write("reports/minimal_pairs.csv", "phenomenon,accuracy,pairs\nname,1.5,2\n")),
+    Case(
+        "a share above 1",
+        "plot",
+        write("reports/minimal_pairs.csv", "phenomenon,accuracy,pairs\nname,1.5,2\n"),
+    ),
     Case("no stories", "report", missing("data/samples.jsonl")),
     Case("stories that are cut", "report", write("data/samples.jsonl", '{"temperature": 1.0, "sam')),
     Case("a picture that is none", "report", write("reports/figures/loss.png", "PNG")),

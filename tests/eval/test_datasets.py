@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from slm.core.errors import UserError
 from slm.eval.breakdown import bits_per_byte_ci95
-from slm.eval.datasets import count_words, last_words, running_text, evaluate_dataset
+from slm.eval.datasets import count_words, evaluate_dataset, last_words, running_text
 from slm.eval.params import EvaluateParams
 from slm.eval.perplexity import token_losses
 from slm.model.gpt import cross_entropy, new_gpt

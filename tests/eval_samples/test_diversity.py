@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slm.eval_samples.quality import distinct, ngrams, seq_rep_4, self_bleu_4, words
+from slm.eval_samples.quality import distinct, ngrams, self_bleu_4, seq_rep_4, words
 
 TEXTS = st.lists(st.lists(st.sampled_from("ab"), max_size=12), min_size=1, max_size=5)
 
