@@ -36,7 +36,7 @@ def write(folder: Path, name: str, content: Any) -> None:
 
 
 def write_results(folder: Path, known: bool) -> Path:
-    """Write the results of all stages; `known`: with n-grams, entropy, minimal pairs, a checker and a dataset."""
+    """Write all results; `known`: with an n-gram model, entropy, minimal pairs, a checker and a dataset."""
     write_facts(folder, known)
     reports = folder / "reports"
     details = TokensDetails(vocab_size=300, train_tokens=9000, validation_tokens=100, versions=VERSIONS)

@@ -14,6 +14,7 @@ PARAMS_FILE = Path("params.yaml")
 # Old names of sections and keys in params.yaml, with their new names.
 RENAMED = {
     "evaluate.corpora": "evaluate.datasets",
+    "finetune": "sft",
     "quality": "eval_samples",
 }
 SHORT = reprlib.Repr()  # a wrong value may be anything, of any size
@@ -28,7 +29,7 @@ class StrictModel(BaseModel):
 
 
 class Section(StrictModel):
-    """A section of params.yaml. Subclasses name it, list its keys and live beside the code that reads them."""
+    """A section of params.yaml. Subclasses name it, list its keys and lie beside the code that reads them."""
 
     section: ClassVar[str]
 

@@ -81,7 +81,7 @@ def write_lines(path: Path, items: Iterable[StrictModel]) -> None:
 def read_lines(path: Path, schema: type[M]) -> list[M]:
     """Read the objects of a JSON Lines file.
 
-    Raises UserError with the line if the file is missing, a line is not valid JSON or does not match the schema.
+    Raises UserError if the file is missing, or a line is not valid JSON or does not match the schema.
     """
     items = []
     with _open(path) as lines:

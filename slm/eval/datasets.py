@@ -3,14 +3,15 @@
 Every text is encoded with the model's own tokenizer and scored as the validation split is: loss and
 perplexity a token, bits a byte. Two values of `metric` add the one that the literature reports:
 
-- `word_perplexity` (WikiText; Merity et al. 2017): the perplexity a word, exp(Σ losses / number of words). Words are
-  what white space divides, and one `<eos>` for each line, which makes 245,569 in WikiText-2's test split, as
+- `word_perplexity` (WikiText; Merity et al. 2017): exp(Σ losses / number of words). Words are what white
+  space divides, and one `<eos>` for each line, which makes 245,569 in WikiText-2's test split, as
   its authors count. All documents are one running text, scored as it is. The losses of GPT-2 are divided by
   the data set's own count, too (openai/gpt-2, issue 78), but its text had spaces and signs mended first
   (Radford et al. 2019, section 3.1); EleutherAI's lm-evaluation-harness mends them and counts no `<eos>`.
-- `last_word_accuracy` (LAMBADA; Paperno et al. 2016): the share of documents whose last word the model predicts from
-  all that comes before it, each of its tokens being the likeliest one, and exp of the mean loss of that word.
-  The word begins with the space before it and need not end there, as in the harness's `lambada_openai`.
+- `last_word_accuracy` (LAMBADA; Paperno et al. 2016): the share of documents whose last word the model
+  predicts from all that comes before it, each of its tokens being the likeliest one, and exp of the mean
+  loss of that word. The word begins with the space before it and need not end there, as in the harness's
+  `lambada_openai`.
 
 Shapes: N tokens in all documents, T in the window before the end of one, K in its last word, V = vocab_size.
 """

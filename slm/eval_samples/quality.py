@@ -121,11 +121,12 @@ def unknown_words(stories: Sequence[Story], parquet: Path) -> set[str]:
 
 
 def summary(stories: Sequence[Story], unknown: Collection[str]) -> SampleQuality:
-    """A row of eval_samples.csv: the stories of one temperature together; `consistency` only where it is known.
+    """Summarize the samples of one temperature: a row of eval_samples.csv.
 
-    `eos_rate`, `vocab_coverage`, `copy_rate` and `consistency` are shares, of the stories or of all their words;
+    `consistency` is only there where it is known. `eos_rate`, `vocab_coverage`, `copy_rate` and `consistency`
+    are shares, of the stories or of all their words;
     `seq_rep_4` and `self_bleu_4` are means over the stories, `longest_copy` is the longest of all. The
-    formulas are in diversity.py and copies.py. Only rows of equally many stories compare.
+    formulas are in this module and copies.py. Only rows of equally many stories compare.
     """
     n = len(stories)
     texts = [words(story.text) for story in stories]

@@ -61,7 +61,9 @@ def attention_weights(
 
 @torch.inference_mode()
 def inspect(model: GPT, tokenizer: Tokenizer, ids: list[int], n_given: int = 0) -> Inspection:
-    """Return token probabilities and attention for the first block_size tokens of a text of at least one token.
+    """Return token probabilities and attention for the first block_size tokens of a text.
+
+    The text has at least one token; its first `n_given` are the prompt.
 
     As in training the text follows `<|endoftext|>`: that is what t = 0 stands for, t = 1 is the first token.
     The model's mode should be `eval`.

@@ -60,7 +60,7 @@ def card(facts: Facts) -> dict[str, str]:
         "Architecture": f"{architecture(sizes)}; {shape}",
         "Context": f"{sizes.block_size:,} tokens, about "
         f"{sizes.block_size * facts.tokens.bytes_per_token:,.0f} bytes",
-        "Training data": f"{source(corpus)}: {train_size}; {corpus.validation.documents:,} documents held out",
+        "Training data": f"{source(corpus)}: {train_size}; {corpus.validation.documents:,} held out",
         "License of the data": license_of(corpus),
         **start,
         "Training": f"{details.steps:,} steps, {seen}, {compute}",

@@ -103,7 +103,7 @@ def read_results(root: Path, params: dict[str, dict[str, Any]]) -> Results:
 
 
 def read_datasets(folder: Path, names: Iterable[str]) -> dict[str, DatasetMetrics]:
-    """Read the metrics of these datasets; the folder may also hold files of datasets that params.yaml dropped."""
+    """Read the metrics of these datasets; the folder may hold files of former ones, too."""
     return {name: read_result(folder / f"{name}.json", DatasetMetrics, under=name) for name in names}
 
 

@@ -45,7 +45,7 @@ class Baseline(StrictModel):
 
 
 class PositionLoss(StrictModel):
-    """A row of by_position.csv: tokens with up to `position` tokens of context, more than in the row before."""
+    """A row of by_position.csv: tokens with up to `position` tokens of context, more than the row before."""
 
     position: Annotated[int, Field(ge=1)]
     # extrapolated: longer than any context in training.
@@ -56,7 +56,7 @@ class PositionLoss(StrictModel):
 
 
 class FrequencyLoss(StrictModel):
-    """A row of by_frequency.csv: tokens that occur `train_frequency` to under twice as many times in training."""
+    """A row of by_frequency.csv: tokens that training has `train_frequency` to under twice as many times."""
 
     train_frequency: Count
     # Mean, nats per token.

@@ -23,9 +23,9 @@ class SFTScores(SFTMetrics):
     """The metrics of one model with their 95 % intervals and numbers of cases."""
 
     constraint_acc_ci95: Interval | None = None
-    constraint_acc_n: Count = 0
+    constraint_acc_count: Count = 0
     exact_match_ci95: Interval | None = None
-    exact_match_n: Count = 0
+    exact_match_count: Count = 0
 
     def metrics(self) -> SFTMetrics:
         """Return the metrics alone."""
@@ -43,11 +43,11 @@ class ConstraintRow(StrictModel):
     """A row of constraints.csv: the constraints of one kind."""
 
     kind: str
-    wishes: Count
-    met: Share
+    constraints: Count
+    satisfied: Share
     # How often the same stories satisfy the constraints of other prompts.
     chance: Share
     # Whether the constraint is too unlikely to be satisfied by chance, so that constraint_acc includes it.
     counts: bool
     # Of the base model.
-    base_met: Share
+    base_satisfied: Share

@@ -27,9 +27,7 @@ STORY = {
 def test_rows_are_written_with_six_digits_and_read_back(tmp_path):
     path = tmp_path / "train.csv"
     points = [
-        TrainPoint(
-            step=10, tokens=1234567, train_loss=1 / 3, learning_rate=1e-5, grad_norm=math.pi * 1000
-        ),
+        TrainPoint(step=10, tokens=1234567, train_loss=1 / 3, learning_rate=1e-5, grad_norm=math.pi * 1000),
         TrainPoint(step=20, tokens=2469134, train_loss=0.25, learning_rate=1e-5, grad_norm=math.inf),
     ]
     write_rows(path, TrainPoint, points)

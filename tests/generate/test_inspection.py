@@ -3,19 +3,18 @@
 import json
 import math
 
-import json
-
 import numpy as np
 import pytest
 import torch
 
-from slm.eval.perplexity import token_losses
 from slm.core.errors import UserError
 from slm.core.tables import read_result, write_result
+from slm.eval.perplexity import token_losses
 from slm.generate.inspection import MAX_ATTENTION, AttentionWeights, inspect
+from slm.model.gpt import new_gpt
 from slm.results.samples import Inspection
 from slm.tokenizer.tokenizer import END_OF_TEXT, decode, encode, train_bpe
-from tests.tiny import shaken
+from tests.tiny import model_params, shaken
 
 TEXT = "A cat sat on a mat, naïve 猫 and 🐈.\n" * 20
 SHAPES = {

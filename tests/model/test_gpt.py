@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from slm.model.gpt import GPT, IGNORED, cross_entropy, n_params, new_gpt
+from slm.model.params import ModelConfig
 from tests.tiny import model_params, shaken
 
 VOCAB = 11

@@ -165,7 +165,7 @@ def test_pairs_are_in_order_and_those_worse_than_a_coin_in_another_colour():
 
 
 def test_consistency_is_a_panel_only_where_it_is_known():
-    panels = draw_quality(qualities(consistent=0.8)).axes
+    panels = draw_quality([quality(t, consistency=0.8) for t in (0.5, 1.0)]).axes
     assert [axes.lines[0].get_ydata().tolist() for axes in panels] == [[0.8] * 2, [0.5] * 2, [0.25] * 2]
     assert len(draw_quality([quality(t, None) for t in (0.5, 1.0)]).axes) == 2
 

@@ -1,16 +1,14 @@
 """Training as a whole, on models small enough to run for real."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
 
 from slm.core.errors import UserError
-from slm.model.gpt import load_model
-from slm.train.data import Windows
 from slm.core.tables import write_rows
+from slm.model.gpt import load_model
 from slm.results.train import TrainPoint, ValidationPoint
+from slm.train.data import Windows
 from slm.train.learner import Learner
 from slm.train.trainer import train
 from tests.tiny import model_params, train_params
@@ -209,4 +207,3 @@ def test_compiled_training_has_the_same_losses(tmp_path, dtype):
     tolerance = 1e-4 if dtype == "float32" else 1e-2
     for a, b in zip(plain, compiled, strict=True):
         assert a.train_loss == pytest.approx(b.train_loss, rel=tolerance)
-
