@@ -21,15 +21,9 @@ def main(stage: Stage) -> None:
 
     tokenizer = load(Path("models/tokenizer.json"))
     model = load_model(Path("models"), setup_torch(), tokenizer.get_vocab_size())
-    result = evaluate_dataset(model, tokenizer, stage.item, params)
-    details = EvalDetails(
-        bits_per_byte_ci95=result.bits_per_byte_ci95,
-        tokens=result.tokens,
-        bytes=result.bytes,
-        documents=result.documents,
-        versions=stage.versions,
-    )
-    write_result(Path(f"reports/datasets/{stage.item}.json"), result.metrics, under=stage.item)
+    metrics, scope = evaluate_dataset(model, tokenizer, stage.item, params)
+    details = EvalDetails(**scope.model_dump(), versions=stage.versions)
+    write_result(Path(f"reports/datasets/{stage.item}.json"), metrics, under=stage.item)
     write_result(Path(f"reports/details/datasets/{stage.item}.json"), details)
 
 

@@ -129,6 +129,8 @@ def _message(error: ValidationError) -> str:
         text = "missing"
     elif first["type"] == "extra_forbidden":
         text = "unknown key"
+    elif first["type"] == "model_type":
+        text = "must be a JSON object"
     else:
         text = str(first["msg"]).removeprefix("Value error, ").replace("Input should", "must")
     return f"{key}: {text}" if key else text

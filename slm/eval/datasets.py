@@ -19,7 +19,7 @@ Shapes: N tokens in all documents, T in the window before the end of one, K in i
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, NamedTuple
+from typing import IO
 
 import numpy as np
 import torch
@@ -33,24 +33,16 @@ from slm.eval.breakdown import bits_per_byte_ci95
 from slm.eval.params import Dataset, EvaluateParams
 from slm.eval.perplexity import perplexity, summary, token_losses
 from slm.model.gpt import GPT, cross_entropy
-from slm.results.eval import DatasetMetrics
+from slm.results.eval import DatasetMetrics, EvalScope
 from slm.tokenizer.bins import bin_dtype
 from slm.tokenizer.encode import make_encoder
 from slm.tokenizer.tokenizer import END_OF_TEXT, decode, encode
 
 
-class DatasetResult(NamedTuple):
-    """The metrics of a dataset, and what the details of its evaluation need."""
-
-    metrics: DatasetMetrics
-    bits_per_byte_ci95: list[float] | None
-    tokens: int
-    bytes: int
-    documents: int
-
-
-def evaluate_dataset(model: GPT, tokenizer: Tokenizer, name: str, params: EvaluateParams) -> DatasetResult:
-    """What the model makes of the text that `evaluate.datasets` calls `name`: figures, then lists of them.
+def evaluate_dataset(
+    model: GPT, tokenizer: Tokenizer, name: str, params: EvaluateParams
+) -> tuple[DatasetMetrics, EvalScope]:
+    """Evaluate the model on the text that `evaluate.datasets` calls `name`.
 
     Raises UserError if the text cannot be read or is empty, or a document has no last word to predict.
     """
@@ -75,8 +67,13 @@ def evaluate_dataset(model: GPT, tokenizer: Tokenizer, name: str, params: Evalua
             found["word_perplexity"] = perplexity(total["val_loss"] * len(tokens) / n_words, "word")
         elif dataset.metric == "last_word_accuracy":
             found |= last_words(model, tokenizer, tokens, name)
-        interval = bits_per_byte_ci95(losses, tokens, end_of_text, n_bytes)
-        return DatasetResult(DatasetMetrics(**found), interval, len(tokens), int(n_bytes.sum()), len(n_bytes))
+        scope = EvalScope(
+            bits_per_byte_ci95=bits_per_byte_ci95(losses, tokens, end_of_text, n_bytes),
+            tokens=len(tokens),
+            bytes=int(n_bytes.sum()),
+            documents=len(n_bytes),
+        )
+        return DatasetMetrics(**found), scope
 
 
 def documents(name: str, dataset: Dataset) -> Iterator[str]:

@@ -26,14 +26,18 @@ class EvalMetrics(StrictModel):
         return self.val_loss / self.bits_per_byte
 
 
-class EvalDetails(Details):
-    """reports/details/eval.json and reports/details/datasets/NAME.json: what was evaluated."""
+class EvalScope(StrictModel):
+    """The text of an evaluation, and how certain its bits per byte are."""
 
     # None for a single document.
     bits_per_byte_ci95: Interval | None = None
     tokens: Count
     bytes: Count
     documents: Count
+
+
+class EvalDetails(EvalScope, Details):
+    """reports/details/eval.json and reports/details/datasets/NAME.json"""
 
 
 class Baseline(StrictModel):

@@ -107,7 +107,7 @@ def test_rows_may_be_empty_but_never_missing(tmp_path):
     ("line", "message"),
     [
         ('{"temperature": 1', "not valid JSON: "),
-        ('["a story"]', "must be a valid dictionary"),
+        ('["a story"]', "must be a JSON object"),
         (json.dumps({k: v for k, v in STORY.items() if k != "text"}), "text: missing"),
         (json.dumps(STORY | {"text": 3}), "text: must be a valid string"),
     ],

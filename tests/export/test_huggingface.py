@@ -93,7 +93,7 @@ def test_the_card_says_what_it_is_made_of_how_good_it_is_and_how_far_it_sees(exp
     assert "\ndatasets: [owner/tales]\n" in card
     assert "\nlicense:" not in card  # it is not this project's to give
     for row in (
-        "| Size | 5,000 parameters; ",
+        "| Size | 5,000 parameters, ",
         "| loss | 2.0000 nats per token |",
         "| bits per byte | 1.0000 |",
     ):
@@ -139,7 +139,7 @@ def test_a_tuned_model_beside_which_are_no_results_gets_a_card_without_figures(t
     assert {path.name for path in (tmp_path / "new").iterdir()} == FILES
     card = (tmp_path / "new/README.md").read_text()
     assert f"# A language model of {n_params(model):,} parameters\n" in card
-    assert "\n| Architecture | GPT, modern (" in card
+    assert "\n| Architecture | Transformer (" in card
     assert "within 32 tokens" in card
     assert not any(word in card for word in ("held out", "owner/tales", "nats", "license:"))
 

@@ -122,7 +122,7 @@ def test_a_text_is_looked_at_as_far_as_the_model_can_see_at_once(model, tokenize
 def test_one_token_is_a_text_and_all_of_it_can_be_written_as_json(model, tokenizer):
     found = inspect(model, tokenizer, [tokenizer.token_to_id(END_OF_TEXT)])
     assert np.array(found.attention).tolist() == np.ones((2, model.params.n_head, 1, 1)).tolist()
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert Inspection(**json.loads(json.dumps(found.model_dump(), allow_nan=False))) == found
 
 
 def test_an_inspection_is_read_back(tmp_path):

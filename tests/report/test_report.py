@@ -209,20 +209,20 @@ def test_a_missing_result_is_one_line_that_names_it(tmp_path, name):
 def test_a_score_that_is_not_under_its_name_is_refused(tmp_path):
     write_results(tmp_path, known=True)
     write(tmp_path, "reports/datasets/wikitext.json", {"lambada": {"bits_per_byte": 2.5}})
-    with pytest.raises(UserError, match=r"wikitext\.json: eval_dataset: None should be a valid dictionary"):
+    with pytest.raises(UserError, match=r"wikitext\.json: wikitext: must be a JSON object"):
         read_results(tmp_path, with_datasets("wikitext"))
 
 
 def test_a_score_that_is_no_longer_asked_for_is_left_out(tmp_path):
     write_results(tmp_path, known=True)
     write_figure(tmp_path)
-    assert read_results(tmp_path, with_datasets("lambada")).scores.keys() == {"lambada"}
-    assert read_results(tmp_path, PARAMS).scores == {}
+    assert read_results(tmp_path, with_datasets("lambada")).datasets.keys() == {"lambada"}
+    assert read_results(tmp_path, PARAMS).datasets == {}
 
 
 def test_without_pictures_there_is_no_report(tmp_path):
     write_results(tmp_path, known=True)
-    with pytest.raises(UserError, match=r"reports/figures: no pictures; `dvc repro` makes them"):
+    with pytest.raises(UserError, match=r"reports/figures: no figures; `dvc repro` plots them"):
         read_results(tmp_path, PARAMS)
     write(tmp_path, "reports/figures/loss.png", "no picture")
     with pytest.raises(UserError, match=r"reports/figures/loss\.png: not a PNG"):
