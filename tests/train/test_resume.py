@@ -40,7 +40,8 @@ def trained(out: Path, root: Path, dropout: float = 0.1, **changes):
     result = train(model_params(dropout=dropout), params, windows(params), VOCAB, out, resume)
     write_rows(out / "train.csv", TrainPoint, result.train_curve)
     write_rows(out / "val.csv", ValidationPoint, result.validation_curve)
-    (out / "train.json").write_text(json.dumps(result.summary))
+    facts = result.metrics.model_dump() | result.summary.model_dump()
+    (out / "train.json").write_text(json.dumps(facts))
     return result
 
 
