@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from slm.model.gpt import GPT
+from slm.results.samples import Inspection
 from slm.tokenizer.tokenizer import END_OF_TEXT, decode, tiktoken_encoding
 
 N_ALTERNATIVES = 5
@@ -59,18 +60,10 @@ def attention_weights(
 
 
 @torch.inference_mode()
-def inspect(model: GPT, tokenizer: Tokenizer, ids: list[int], n_given: int = 0) -> dict[str, Any]:
-    """Return plain values for data/inspection.json, about the first block_size tokens of a text.
+def inspect(model: GPT, tokenizer: Tokenizer, ids: list[int], n_given: int = 0) -> Inspection:
+    """Return token probabilities and attention for the first block_size tokens of a text.
 
-    The text has at least one token.
-
-    | key           | what                                                                                |
-    |---------------|-------------------------------------------------------------------------------------|
-    | given         | how many of the tokens were the prompt: `n_given`                                   |
-    | tokens        | N strings, together the text; a character in several tokens is with its last one    |
-    | probabilities | of each token, given those before it                                                |
-    | alternatives  | for each token the likeliest ones at its place, each with its probability           |
-    | attention     | [layer][head][t][s]: how much the model looks at s when it has read t               |
+    The text has at least one token; its first `n_given` are the prompt.
 
     As in training the text follows `<|endoftext|>`: that is what t = 0 stands for, t = 1 is the first token.
     The model's mode should be `eval`.
@@ -83,18 +76,18 @@ def inspect(model: GPT, tokenizer: Tokenizer, ids: list[int], n_given: int = 0) 
     with AttentionWeights() as attention:
         model(read[:, : min(len(ids), MAX_ATTENTION)], last=1)
     weights = torch.cat(attention.layers)  # (L, H, T, T)
-    return {
-        "given": min(n_given, len(ids)),
-        "tokens": _pieces(tokenizer, ids),
-        "probabilities": _digits(probabilities.gather(-1, read[0, 1:, None])[:, 0]),
-        "alternatives": [
-            [[decode(tokenizer, [i]), p] for i, p in zip(at.tolist(), _digits(values), strict=True)]
+    return Inspection(
+        given=min(n_given, len(ids)),
+        tokens=_pieces(tokenizer, ids),
+        probabilities=_digits(probabilities.gather(-1, read[0, 1:, None])[:, 0]),
+        alternatives=[
+            [(decode(tokenizer, [i]), p) for i, p in zip(at.tolist(), _digits(values), strict=True)]
             for at, values in zip(best.indices, best.values, strict=True)
         ],
-        "attention": [
+        attention=[
             [[[round(w, 3) for w in row] for row in head] for head in layer] for layer in weights.tolist()
         ],
-    }
+    )
 
 
 def _pieces(tokenizer: Tokenizer, ids: list[int]) -> list[str]:

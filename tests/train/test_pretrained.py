@@ -85,8 +85,8 @@ def test_training_begins_where_the_exported_model_ended(tmp_path):
     first = train(params, steps, windows(steps), VOCAB, tmp_path / "models")
     weights = load_model(tmp_path / "models").state_dict()
     second = train(params, steps, windows(steps), VOCAB, tmp_path / "second", weights=weights)
-    assert second.validation_curve[0].val_loss == first.summary["best_val_loss"]
-    assert second.summary["best_val_loss"] < first.summary["best_val_loss"]
+    assert second.validation_curve[0].val_loss == first.summary.best_val_loss
+    assert second.summary.best_val_loss < first.summary.best_val_loss
 
 
 def test_read_pretrained_without_a_folder_returns_none(tmp_path):
