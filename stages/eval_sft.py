@@ -1,7 +1,4 @@
-"""Stage 11, eval_sft@NAME: ask a tuned model what it was not trained on: python -m stages.eval_sft NAME.
-
-The model that it was tuned from is asked the same. What can be checked of the answers is measured.
-"""
+"""Stage eval_sft@NAME: evaluate a fine-tuned model and its base model on held-out conversations."""
 
 import sys
 from itertools import islice
@@ -12,48 +9,53 @@ from slm.core.files import write_metrics, write_table, write_text
 from slm.core.stage import Stage, run_stage
 from slm.sft.params import SFTParams
 
-COLUMNS = ("constraint_acc", "exact_match", "val_loss")
-TABLE = ("kind", "wishes", "met", "chance", "counts", "base_met")
-N_SHOWN = 12  # answers on the page
-N_TALKS = 3  # conversations there
+METRICS = ("constraint_acc", "exact_match", "val_loss")
+COLUMNS = ("kind", "constraints", "satisfied", "chance", "counts", "base_satisfied")
+# Answers and conversations to show in the Markdown file.
+N_ANSWERS = 12
+N_CONVERSATIONS = 3
 
 
 def main(stage: Stage) -> None:
-    item = stage.load(SFTParams)[stage.item]
-    from slm.eval.answers import answers_page
+    run = stage.load(SFTParams)[stage.item]
+    # Imported after the params are checked: torch takes a second.
     from slm.eval.constraints import score, summary
-    from slm.eval.sft import answer_each, answer_loss, sampling, talk_over
+    from slm.eval.sft import answer_loss, answer_turns, answers_markdown, converse, sampling_params
     from slm.model.device import setup_torch
     from slm.model.gpt import load_model
-    from slm.sft.data import source, to_rows
+    from slm.sft.data import read_source, to_rows
     from slm.tokenizer.tokenizer import load
     from storygrammar.requests.requests import ABOUT_ANY
 
     tokenizer, device = load(Path("models/tokenizer.json")), setup_torch()
-    untuned, tuned = (
+    base, tuned = (
         load_model(folder, device, tokenizer.get_vocab_size())
         for folder in (Path("models"), Path("models") / stage.item)
     )
     block_size = tuned.params.block_size
-    params = sampling(block_size, item.temperature, item.seed)
-    talks = list(islice(source(item, held_out=True), item.num_eval_prompts))
-    rows = to_rows(talks, tokenizer, block_size)
+    params = sampling_params(block_size, run.temperature, run.seed)
+    conversations = list(islice(read_source(run, held_out=True), run.num_eval_prompts))
+    rows = to_rows(conversations, tokenizer, block_size)
 
-    answered = {model: answer_each(model, tokenizer, talks, params) for model in (tuned, untuned)}
-    scores = score([(one.turn.wishes, one.text) for one in answered[tuned]])
-    untuned_scores = score([(one.turn.wishes, one.text) for one in answered[untuned]])
-    alike = [theirs._replace(chance=ours.chance) for ours, theirs in zip(scores, untuned_scores, strict=True)]
-    result: dict[str, Any] = {**summary(scores), "val_loss": answer_loss(tuned, *rows, item.batch_size)}
-    result["base"] = {**summary(alike), "val_loss": answer_loss(untuned, *rows, item.batch_size)}
+    answers = {model: answer_turns(model, tokenizer, conversations, params) for model in (tuned, base)}
+    scores, base_scores = (
+        score([(answer.turn.constraints, answer.text) for answer in answers[model]])
+        for model in (tuned, base)
+    )
+    # The same kinds count for both models: those that the tuned model's chance level decides on.
+    base_scores = [b._replace(chance=s.chance) for s, b in zip(scores, base_scores, strict=True)]
+    result: dict[str, Any] = {**summary(scores), "val_loss": answer_loss(tuned, *rows, run.batch_size)}
+    result["base"] = {**summary(base_scores), "val_loss": answer_loss(base, *rows, run.batch_size)}
 
-    first = [one for one in answered[tuned] if not one.before][:N_SHOWN]
-    requests = [[talk[0].request, *ABOUT_ANY] for talk in talks if len(talk) > 1][:N_TALKS]
-    page = answers_page(first, [talk_over(tuned, tokenizer, asked, params) for asked in requests])
+    first = [answer for answer in answers[tuned] if not answer.before][:N_ANSWERS]
+    prompts = [[c[0].prompt, *ABOUT_ANY] for c in conversations if len(c) > 1][:N_CONVERSATIONS]
+    text = answers_markdown(first, [converse(tuned, tokenizer, asked, params) for asked in prompts])
+
     reports = Path("reports/sft")
-    table = [(*ours, ours.counts, theirs.met) for ours, theirs in zip(scores, untuned_scores, strict=True)]
-    write_table(reports / stage.item / "constraints.csv", TABLE, table)
-    write_metrics(reports / stage.item / "eval.json", result, COLUMNS, stage.made_with())
-    write_text(reports / f"{stage.item}.md", f"{page}\n---\n\nMade with {', '.join(stage.made_with())}.\n")
+    table = [(*s, s.counts, b.satisfied) for s, b in zip(scores, base_scores, strict=True)]
+    write_table(reports / stage.item / "constraints.csv", COLUMNS, table)
+    write_metrics(reports / stage.item / "eval.json", result, METRICS, stage.made_with())
+    write_text(reports / f"{stage.item}.md", f"{text}\n---\n\nVersions: {', '.join(stage.made_with())}.\n")
 
 
 if __name__ == "__main__":

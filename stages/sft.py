@@ -1,7 +1,4 @@
-"""Stage 10, sft@NAME: let the model learn from requests with answers: python -m stages.sft NAME.
-
-Each key of `sft` is a stage of its own.
-"""
+"""Stage sft@NAME: fine-tune the model on conversations. Each key of the section `sft` is a stage."""
 
 import sys
 from pathlib import Path
@@ -14,10 +11,11 @@ from slm.train.params import TrainParams
 
 
 def main(stage: Stage) -> None:
-    item = stage.load(SFTParams)[stage.item]
-    params = item.train_params(stage.load(TrainParams))
-    from slm.model.gpt import load_model  # after the params: torch takes its time
-    from slm.sft.data import read_pairs
+    run = stage.load(SFTParams)[stage.item]
+    params = run.train_params(stage.load(TrainParams))
+    # Imported after the params are checked: torch takes a second.
+    from slm.model.gpt import load_model
+    from slm.sft.data import load_batches
     from slm.tokenizer.tokenizer import load
     from slm.train.memory import check_memory
     from slm.train.resume import Resume
@@ -30,14 +28,14 @@ def main(stage: Stage) -> None:
     result = train(
         model.params,
         params,
-        read_pairs(item, params, tokenizer, model.params.block_size),
+        load_batches(run, params, tokenizer, model.params.block_size),
         model.vocab_size,
         out=out,
         resume=Resume(project_folder() / ".slm/states", stage.inputs()),
         weights=model.state_dict(),
     )
     stage.measured.update(result.measured)
-    # The folder is all it takes to use the model.
+    # The folder holds all that is needed to use the model.
     write_text(out / "tokenizer.json", Path("models/tokenizer.json").read_text(encoding="utf-8"))
     reports = Path("reports/sft") / stage.item
     write_curve(reports / "train.csv", result.train_curve)

@@ -99,10 +99,10 @@ class Talk:
             self._turns.clear()
             return
         block_size = self._writer.model.params.block_size
-        if n := chat.n_out_of_sight(self._turns, request, self._writer.n_tokens, block_size):
+        if n := chat.n_dropped(self._turns, request, self._writer.n_tokens, block_size):
             print(f"(it no longer sees the first {'request' if n == 1 else f'{n} requests'})")
             del self._turns[:n]
-        answer = _show(self._writer, chat.prompt(self._turns, request), params)
+        answer = _show(self._writer, chat.render(self._turns, request), params)
         self._turns.append(Turn(request, answer))
 
 

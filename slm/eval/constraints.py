@@ -1,8 +1,9 @@
-"""Does a story grant what was wished for? It is read as plain text, as consistency.py reads it.
+"""Check which constraints of its prompt a story satisfies.
 
-A wish that most stories grant says little of a model. So each kind of wish has a chance beside it: how often
-the same stories grant what others wished for, over all pairs of a story and another request's wish of that
-kind. Kinds of which the chance is above TOO_LIKELY do not count.
+The story is read as plain text by the grammar's checker. A constraint that most stories satisfy says little
+about a model. So each kind has a chance level: how often the same stories satisfy the constraints of the
+other prompts, over all pairs of a story and another prompt with a constraint of that kind. Kinds with a
+chance level above MAX_CHANCE do not count.
 """
 
 import re
@@ -16,75 +17,73 @@ from storygrammar.checker.consistency import read
 from storygrammar.grammar.words import GOOD
 from storygrammar.requests.wishes import KINDS
 
-TOO_LIKELY = 0.3
-ANSWERS = ("summary", "question")  # kinds that have one right answer, word for word
-
-Asked = tuple[Mapping[str, str], str]  # wishes, kind → value, and the text that should grant them
+MAX_CHANCE = 0.3
+# Kinds of prompts that have one right answer, word for word.
+EXACT_KINDS = ("summary", "question")
 
 
 class KindScore(NamedTuple):
-    """How often wishes of a kind were granted: a row of the table."""
+    """How often constraints of one kind are satisfied; a row of constraints.csv."""
 
     kind: str
-    wishes: int
-    met: float
+    constraints: int
+    satisfied: float
     chance: float
 
     @property
     def counts(self) -> bool:
-        """Whether it is a wish for a story that chance would not grant."""
-        return self.kind in KINDS and self.chance <= TOO_LIKELY
+        """Whether it is a constraint on a story that chance rarely satisfies."""
+        return self.kind in KINDS and self.chance <= MAX_CHANCE
 
 
-def granted(text: str) -> dict[str, set[str]]:
-    """For each kind, the values of the wishes that a text grants."""
+def satisfied_values(text: str) -> dict[str, set[str]]:
+    """Return for each kind the values of the constraints that a text satisfies."""
     plot, known, _ = read(text)
 
-    def told(attribute: str, *roles: str) -> set[str]:
+    def values(attribute: str, *roles: str) -> set[str]:
         return {known[role, attribute].value for role in roles if (role, attribute) in known}
 
     things = [role for role in ("t", "u") if (role, "look") in known]
     return {
-        "name": told("", "h"),
-        "hero": told("kind", "h"),
+        "name": values("", "h"),
+        "hero": values("kind", "h"),
         "plot": {plot},
-        "thing": told("", "t", "u"),
+        "thing": values("", "t", "u"),
         "look": {f"{known[role, 'look'].value} {known[role, ''].value}" for role in things},
-        "food": told("", "d", "d2", "seen"),
-        "place": told("", "p"),
-        "friend": told("", "f"),
-        "clothes": told("", "c"),
-        "weather": told("", "weather"),
-        "hobby": told("", "hobby"),
-        "feeling": told("", "good"),
+        "food": values("", "d", "d2", "seen"),
+        "place": values("", "p"),
+        "friend": values("", "f"),
+        "clothes": values("", "c"),
+        "weather": values("", "weather"),
+        "hobby": values("", "hobby"),
+        "feeling": values("", "good"),
         "word": set(re.findall("[a-z]+", text)),
-        "ending": {"well"} if told("", "good") & set(GOOD) else set(),
-        **{kind: {text.strip()} for kind in ANSWERS},
+        "ending": {"well"} if values("", "good") & set(GOOD) else set(),
+        **{kind: {text.strip()} for kind in EXACT_KINDS},
     }
 
 
-def score(asked: Sequence[Asked]) -> list[KindScore]:
-    """Each kind that at least two of the requests wish for."""
-    grants, rows = [granted(text) for _, text in asked], []
-    for kind in (*KINDS, *ANSWERS):
-        numbers = [number for number, (wishes, _) in enumerate(asked) if kind in wishes]
-        values = [asked[number][0][kind] for number in numbers]
+def score(answers: Sequence[tuple[Mapping[str, str], str]]) -> list[KindScore]:
+    """Score pairs of constraints (kind → value) and an answer; a kind needs at least two constraints."""
+    values_of, scores = [satisfied_values(text) for _, text in answers], []
+    for kind in (*KINDS, *EXACT_KINDS):
+        numbers = [number for number, (constraints, _) in enumerate(answers) if kind in constraints]
+        values = [answers[number][0][kind] for number in numbers]
         if (n := len(numbers)) > 1:
-            met = np.array(
-                [[value in grants[number][kind] for value in values] for number in numbers]
-            )  # (n, n)
-            own = int(met.trace())  # of (n, n); the others are of a text and another's wish
-            rows.append(KindScore(kind, n, own / n, (int(met.sum()) - own) / (n * n - n)))
-    return rows
+            # (n, n): does answer i satisfy the constraint of prompt j? The diagonal is its own.
+            matrix = np.array([[value in values_of[number][kind] for value in values] for number in numbers])
+            own = int(matrix.trace())
+            scores.append(KindScore(kind, n, own / n, (int(matrix.sum()) - own) / (n * n - n)))
+    return scores
 
 
-def summary(rows: Sequence[KindScore]) -> dict[str, Any]:
-    """The wishes met of all that count, as a share with its 95 % interval; the share of right answers."""
-    found: dict[str, Any] = {}
-    counted = [row for row in rows if row.counts]
-    answers = [row for row in rows if row.kind in ANSWERS]
-    for name, of in (("constraint_acc", counted), ("exact_match", answers)):
-        if n := sum(row.wishes for row in of):
-            met = sum(row.met * row.wishes for row in of)
-            found |= {name: met / n, f"{name}_interval": list(wilson(met, n)), f"{name}_of": n}
-    return found
+def summary(scores: Sequence[KindScore]) -> dict[str, Any]:
+    """Return constraint accuracy and exact match, each with its 95 % interval and its count."""
+    result: dict[str, Any] = {}
+    counted = [score for score in scores if score.counts]
+    exact = [score for score in scores if score.kind in EXACT_KINDS]
+    for name, kinds in (("constraint_acc", counted), ("exact_match", exact)):
+        if n := sum(score.constraints for score in kinds):
+            satisfied = sum(score.satisfied * score.constraints for score in kinds)
+            result |= {name: satisfied / n, f"{name}_ci95": list(wilson(satisfied, n)), f"{name}_count": n}
+    return result

@@ -1,4 +1,4 @@
-"""Ask a model what it was not trained on: its answers, and the loss of those that are wanted.
+"""Evaluate a fine-tuned model on held-out conversations: its answers, and the loss of the wanted answers.
 
 Shapes: N conversations, T = block_size tokens.
 """
@@ -10,73 +10,109 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from slm.core.markdown import escape
 from slm.core.progress import Progress
+from slm.eval.constraints import satisfied_values
 from slm.generate.batch import generate
 from slm.generate.params import DEFAULTS, SampleParams
 from slm.model.gpt import GPT, IGNORED, cross_entropy
-from slm.sft.chat import prompt
+from slm.sft.chat import render
 from slm.sft.conversations import Conversation, Turn
 from slm.tokenizer.tokenizer import END_OF_TEXT, decode, encode
 
 
-class Answered(NamedTuple):
-    """What a model answered to a turn of a conversation."""
+class Answer(NamedTuple):
+    """A model's answer to a turn that follows `before`."""
 
     before: Conversation
     turn: Turn
     text: str
 
 
-def sampling(block_size: int, temperature: float, seed: int) -> SampleParams:
-    """How an answer is written: one, of a block at most, drawn from all tokens."""
-    own = {"max_new_tokens": block_size, "temperature": temperature, "seed": seed}
-    return SampleParams(prompts=[""], num_samples=1, **DEFAULTS | own)
+def sampling_params(block_size: int, temperature: float, seed: int) -> SampleParams:
+    """Return params that sample one answer of at most `block_size` tokens."""
+    changes = {"max_new_tokens": block_size, "temperature": temperature, "seed": seed}
+    return SampleParams(prompts=[""], num_samples=1, **DEFAULTS | changes)
 
 
-def answer_each(
-    model: GPT, tokenizer: Tokenizer, talks: Iterable[Conversation], params: SampleParams
-) -> list[Answered]:
-    """The answers to all turns that fit into a block, each as if those before had been answered as wanted."""
-    asked = []
-    for talk in talks:
-        for number, turn in enumerate(talk):
-            text = prompt(talk[:number], turn.request)
+def answer_turns(
+    model: GPT, tokenizer: Tokenizer, conversations: Iterable[Conversation], params: SampleParams
+) -> list[Answer]:
+    """Answer all turns that fit into the context, each after the wanted answers to the turns before it."""
+    tasks = []
+    for conversation in conversations:
+        for number, turn in enumerate(conversation):
+            text = render(conversation[:number], turn.prompt)
             if len(encode(tokenizer, text + turn.answer)) < model.params.block_size:
-                asked.append((talk[:number], turn, text))
-    with Progress("asking", None, "tok") as progress:
-        texts = answers(model, tokenizer, [text for *_, text in asked], params, progress)
-    return [Answered(before, turn, text) for (before, turn, _), text in zip(asked, texts, strict=True)]
+                tasks.append((conversation[:number], turn, text))
+    with Progress("generating answers", None, "tok") as progress:
+        texts = _generate_answers(model, tokenizer, [text for *_, text in tasks], params, progress)
+    return [Answer(before, turn, text) for (before, turn, _), text in zip(tasks, texts, strict=True)]
 
 
-def talk_over(
-    model: GPT, tokenizer: Tokenizer, requests: Iterable[str], params: SampleParams
-) -> Conversation:
-    """A conversation in which the model goes on from its own answers."""
+def converse(model: GPT, tokenizer: Tokenizer, prompts: Iterable[str], params: SampleParams) -> Conversation:
+    """Return a conversation in which the model continues from its own answers."""
     turns: Conversation = []
-    for request in requests:
-        [text] = answers(model, tokenizer, [prompt(turns, request)], params)
-        turns.append(Turn(request, text))
+    for prompt in prompts:
+        [text] = _generate_answers(model, tokenizer, [render(turns, prompt)], params)
+        turns.append(Turn(prompt, text))
     return turns
 
 
-def answers(
+def _generate_answers(
     model: GPT,
     tokenizer: Tokenizer,
-    prompts: list[str],
+    texts: list[str],
     params: SampleParams,
     progress: Progress | None = None,
 ) -> list[str]:
-    """What the model answers to each prompt."""
-    ids = [encode(tokenizer, text) for text in prompts]
-    written = generate(model, ids, params, tokenizer.token_to_id(END_OF_TEXT), progress)
-    return [decode(tokenizer, new).strip() for [new] in written]
+    ids = [encode(tokenizer, text) for text in texts]
+    generated = generate(model, ids, params, tokenizer.token_to_id(END_OF_TEXT), progress)
+    return [decode(tokenizer, new_ids).strip() for [new_ids] in generated]
 
 
 @torch.inference_mode()
 def answer_loss(model: GPT, inputs: Tensor, targets: Tensor, batch_size: int) -> float:
-    """Mean loss in nats over the targets (N, T) that are not IGNORED. The model's mode should be `eval`."""
+    """Return the mean loss in nats over the targets (N, T) that are not IGNORED.
+
+    The model must be in evaluation mode.
+    """
     nats = 0.0
     for x, y in zip(inputs.split(batch_size), targets.split(batch_size), strict=True):
         logits = model(x.long().to(model.device))
         nats += float(cross_entropy(logits, y.long().to(model.device), reduction="sum"))
     return nats / int((targets != IGNORED).sum())
+
+
+def answers_markdown(answers: Iterable[Answer], conversations: Iterable[Conversation]) -> str:
+    """Format answers and conversations as Markdown.
+
+    Below each answer stand the constraints of its prompt and whether it satisfies them, or, where nothing
+    can be checked, the wanted answer.
+    """
+    parts = ["# Prompts and answers\n\nThe prompts are held out: the model was not trained on them.\n"]
+    for number, answer in enumerate(answers, start=1):
+        text = _turn_markdown(answer.turn.prompt, answer.text)
+        parts.append(f"\n## {number}\n\n{text}\n\n*{_verdict(answer)}*\n")
+    for number, conversation in enumerate(conversations, start=1):
+        turns = "\n\n".join(_turn_markdown(turn.prompt, turn.answer) for turn in conversation)
+        parts.append(f"\n## Conversation {number}\n\n{turns}\n")
+    return "".join(parts)
+
+
+def _verdict(answer: Answer) -> str:
+    """Return which constraints are satisfied, or the wanted answer if there are none."""
+    if not answer.turn.constraints:
+        return escape(" ".join(f"Expected: {answer.turn.answer}".split()))
+    values = satisfied_values(answer.text)
+    return escape(
+        "; ".join(
+            f"{'satisfied' if value in values[kind] else 'not satisfied'}: {kind}, {value}"
+            for kind, value in answer.turn.constraints.items()
+        )
+    )
+
+
+def _turn_markdown(prompt: str, answer: str) -> str:
+    quoted = "\n".join(f"> {escape(line)}  " for line in prompt.splitlines())
+    return f"{quoted}\n\n" + "  \n".join(escape(line) for line in answer.splitlines())

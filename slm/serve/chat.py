@@ -8,7 +8,7 @@ from slm.serve.answers import Answer, text_of
 from slm.serve.choices import Piece
 from slm.serve.engine import Order
 from slm.serve.params import ChatRequest
-from slm.sft.chat import n_out_of_sight, prompt
+from slm.sft.chat import n_dropped, render
 from slm.sft.conversations import Turn
 
 
@@ -21,8 +21,8 @@ class ChatCompletion(Answer):
     def __init__(self, asked: ChatRequest, writer: Writer):
         *said, request = [message.content for message in asked.messages]
         turns = [Turn(*turn) for turn in zip(said[::2], said[1::2], strict=True)]
-        n_forgotten = n_out_of_sight(turns, request, writer.n_tokens, writer.model.params.block_size)
-        super().__init__(asked, writer, [prompt(turns[n_forgotten:], request)], "messages")
+        n_forgotten = n_dropped(turns, request, writer.n_tokens, writer.model.params.block_size)
+        super().__init__(asked, writer, [render(turns[n_forgotten:], request)], "messages")
         self.head["forgotten_turns"] = n_forgotten  # OpenAI has no such field
 
     async def events(self, order: Order) -> AsyncIterator[str]:

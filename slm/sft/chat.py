@@ -1,13 +1,13 @@
-"""How a conversation is laid out as one text: requests are quoted as in mail, answers stand as they are.
+"""The layout of a conversation as one text: prompts are quoted as in mail, answers stand as they are.
 
     > Write a story about a frog who loses a drum.
     Once upon a time there was a little frog named Gus. …
     > Sum it up in one sentence.
     Gus lost a red drum, and Rosa found it.
 
-Like every text it begins after `<|endoftext|>`. An answer ends with that token, too: a model that was tuned
-predicts it after the last word of an answer, though the next request follows there if the talk goes on. So
-who asks gives the text up to the end of a request (`prompt`), and lets the model write until the token.
+Like every document it follows `<|endoftext|>`. Each answer ends with that token, too: a fine-tuned model
+predicts it after the last word of an answer, although the text continues with the next prompt. So a caller
+renders the conversation up to the end of a prompt, and lets the model write until the token.
 """
 
 from bisect import bisect_left
@@ -18,27 +18,26 @@ from slm.sft.conversations import Turn
 QUOTE = "> "
 
 
-def prompt(turns: Iterable[Turn], request: str) -> str:
-    """What the model goes on with: the turns so far, and a new request."""
-    return "".join(given + answer for given, answer in pieces([*turns, Turn(request, "")]))
+def render(turns: Iterable[Turn], prompt: str) -> str:
+    """Return the text that the model continues: the turns so far and a new prompt."""
+    return "".join(quoted + answer for quoted, answer in segments([*turns, Turn(prompt, "")]))
 
 
-def n_out_of_sight(
-    turns: Sequence[Turn], request: str, n_tokens: Callable[[str], int], block_size: int
-) -> int:
-    """How many of the first turns are to be left out, that a model sees all others and the request."""
+def n_dropped(turns: Sequence[Turn], prompt: str, n_tokens: Callable[[str], int], block_size: int) -> int:
+    """Return how many of the first turns must be dropped so that the rest and the prompt fit the context."""
 
-    def is_in_sight(first: int) -> bool:
-        return n_tokens(prompt(turns[first:], request)) < block_size
+    def fits(first: int) -> bool:
+        return n_tokens(render(turns[first:], prompt)) < block_size
 
-    return bisect_left(range(len(turns)), True, key=is_in_sight)
+    return bisect_left(range(len(turns)), True, key=fits)
 
 
-def pieces(turns: Iterable[Turn]) -> Iterator[tuple[str, str]]:
-    """What comes before each answer, and the answer. Laid end to end they are the conversation.
+def segments(turns: Iterable[Turn]) -> Iterator[tuple[str, str]]:
+    """Yield the quoted prompt before each answer, and the answer. Concatenated they are the conversation.
 
-    They begin and end where no token can reach across, so that their ids laid end to end are its ids.
+    No token can reach across a boundary, so the concatenated ids of the segments are the ids of the text.
     """
-    for number, (request, answer, _) in enumerate(turns):
-        lines = "".join(f"{QUOTE}{line}".rstrip() + "\n" for line in request.strip().splitlines() or [""])
-        yield ("\n" if number else "") + lines, answer.strip()
+    for number, turn in enumerate(turns):
+        lines = turn.prompt.strip().splitlines() or [""]
+        quoted = "".join(f"{QUOTE}{line}".rstrip() + "\n" for line in lines)
+        yield ("\n" if number else "") + quoted, turn.answer.strip()

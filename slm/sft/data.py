@@ -1,8 +1,8 @@
-"""Batches of conversations in which only the answers are to be learned: supervised finetuning.
+"""Batches for supervised fine-tuning: conversations in which only the answers are targets.
 
-A row holds one conversation. Its targets are the tokens of each answer and an `<|endoftext|>` after it. All
-others are IGNORED: the model reads the requests, but does not learn to make them. A row is filled up on the
-right. Turns that do not fit into block_size tokens are left out, and a first one is cut there.
+A row holds one conversation and is padded on the right. Its targets are the tokens of each answer and the
+`<|endoftext|>` after it. All other targets are IGNORED: the model reads the prompts but does not learn to
+write them. Turns that do not fit into block_size tokens are left out; a first turn is truncated instead.
 
 Shapes: N conversations, B of them in a batch, T = block_size tokens.
 """
@@ -20,99 +20,110 @@ from torch import Tensor
 from slm.core.errors import UserError
 from slm.data.documents import is_validation
 from slm.model.gpt import IGNORED
-from slm.sft.chat import pieces
+from slm.sft.chat import segments
 from slm.sft.conversations import Conversation, Turn, read_conversations
 from slm.sft.params import SFTRun
 from slm.tokenizer.tokenizer import END_OF_TEXT, encode
 from slm.train.params import TrainParams
 from storygrammar.requests.requests import conversations
 
-Rows = tuple[Tensor, Tensor]  # inputs and targets, (N, T) each
-HELD_OUT = 0.05  # of the requests of a file
+# Inputs and targets, (N, T) each.
+Rows = tuple[Tensor, Tensor]
+# Fraction of a file's conversations that is held out.
+VALIDATION_FRACTION = 0.05
 
 
-class Pairs:
-    """What finetuning learns from, each conversation once an epoch."""
+class SFTBatches:
+    """Batches of the training conversations, each once per epoch, and of the held-out ones."""
 
     def __init__(self, train: Rows, validation: Rows, params: TrainParams):
         self._params, self._train, self._validation = params, train, validation
-        self.n_targets = count_targets(train[1])  # of an epoch
+        # Targets per epoch.
+        self.n_targets = count_targets(train[1])
 
     def training(self, step: int) -> Rows:
-        """Inputs and targets (B, T) of a step; they depend on the seed and the step alone."""
+        """Return inputs and targets (B, T) of a step; they depend on the seed and the step alone."""
         n_rows, size = len(self._train[0]), self._params.batch_size
         places = [divmod(row, n_rows) for row in range(step * size, (step + 1) * size)]
-        rows = [order(n_rows, self._params.seed, epoch)[place] for epoch, place in places]
+        rows = [epoch_order(n_rows, self._params.seed, epoch)[place] for epoch, place in places]
         return self._train[0][rows].long(), self._train[1][rows].long()
 
     def validation(self) -> Iterator[Rows]:
-        """The held-out conversations with the first `eval_tokens` targets."""
+        """Yield batches of the first held-out conversations with `eval_tokens` targets; 0 is all."""
         counts = (self._validation[1] != IGNORED).sum(1).cumsum(0)
-        most = self._params.eval_tokens or int(counts[-1])
-        n_rows = int((counts < most).sum()) + 1
+        n_targets = self._params.eval_tokens or int(counts[-1])
+        n_rows = int((counts < n_targets).sum()) + 1
         inputs, targets = (part[:n_rows].long().split(self._params.batch_size) for part in self._validation)
         yield from zip(inputs, targets, strict=True)
 
 
-def read_pairs(item: SFTRun, params: TrainParams, tokenizer: Tokenizer, block_size: int) -> Pairs:
-    """As many conversations as the training will see, and those to look at meanwhile.
+def load_batches(run: SFTRun, params: TrainParams, tokenizer: Tokenizer, block_size: int) -> SFTBatches:
+    """Return as many conversations as the run trains on, and the held-out ones.
 
-    Raises UserError if there are none, or the file of pairs cannot be read.
+    Raises UserError if a split is empty or the file cannot be read.
     """
     n_seen = params.max_steps * params.batch_size
-    train = to_rows(islice(source(item, held_out=False), n_seen), tokenizer, block_size)
-    validation = to_rows(islice(source(item, held_out=True), item.num_eval_prompts), tokenizer, block_size)
-    place = "sft.tasks" if item.tasks else item.file
-    for split, what in ((train, "to train on"), (validation, "that is held out")):
+    train = to_rows(islice(read_source(run, held_out=False), n_seen), tokenizer, block_size)
+    held_out = islice(read_source(run, held_out=True), run.num_eval_prompts)
+    validation = to_rows(held_out, tokenizer, block_size)
+    place = "sft.tasks" if run.tasks else run.file
+    for split, name in ((train, "training"), (validation, "held-out")):
         if not len(split[0]):
-            raise UserError(f"{place}: no pair {what} whose answer begins within block_size; give others")
-    return Pairs(train, validation, params)
+            raise UserError(
+                f"{place}: no {name} conversation fits: at least one prompt must be shorter than "
+                f"model.block_size, which is {block_size} tokens"
+            )
+    return SFTBatches(train, validation, params)
 
 
-def source(item: SFTRun, held_out: bool) -> Iterator[Conversation]:
-    """The conversations to train on, or those that are held out: of a file, a part by the request's hash."""
-    if item.tasks:
-        talks = conversations(item.tasks, item.seed, held_out)
-        return ([Turn(*turn) for turn in talk] for talk in talks)
-    return (
-        talk
-        for talk in read_conversations(Path(item.file))
-        if is_validation(talk[0].request, HELD_OUT, seed=0) == held_out
-    )
+def read_source(run: SFTRun, held_out: bool) -> Iterator[Conversation]:
+    """Yield the training or the held-out conversations of the tasks, or of the file.
+
+    A file has no split of its own: a hash of the first prompt decides.
+    """
+    if run.tasks:
+        for turns in conversations(run.tasks, run.seed, held_out):
+            yield [Turn(*turn) for turn in turns]
+        return
+    for conversation in read_conversations(Path(run.file)):
+        if is_validation(conversation[0].prompt, VALIDATION_FRACTION, seed=0) == held_out:
+            yield conversation
 
 
 def to_rows(talks: Iterable[Conversation], tokenizer: Tokenizer, block_size: int) -> Rows:
-    """Inputs and targets (N, T), int32; a conversation without a token of an answer within T is left out."""
+    """Return inputs and targets (N, T), int32, of the conversations that have a target within T tokens."""
     end_of_text = tokenizer.token_to_id(END_OF_TEXT)
     rows = [to_row(talk, tokenizer, end_of_text, block_size) for talk in talks]
     rows = [(ids, targets) for ids, targets in rows if any(target != IGNORED for target in targets)]
     inputs = torch.full((len(rows), block_size), end_of_text, dtype=torch.int32)
-    wanted = torch.full((len(rows), block_size), IGNORED, dtype=torch.int32)
+    all_targets = torch.full((len(rows), block_size), IGNORED, dtype=torch.int32)
     for number, (ids, targets) in enumerate(rows):
         inputs[number, : len(ids)] = torch.tensor(ids, dtype=torch.int32)
-        wanted[number, : len(targets)] = torch.tensor(targets, dtype=torch.int32)
-    return inputs, wanted
+        all_targets[number, : len(targets)] = torch.tensor(targets, dtype=torch.int32)
+    return inputs, all_targets
 
 
 def to_row(
-    talk: Conversation, tokenizer: Tokenizer, end_of_text: int, block_size: int
+    conversation: Conversation, tokenizer: Tokenizer, end_of_text: int, block_size: int
 ) -> tuple[list[int], list[int]]:
-    """The ids of a conversation, and the target of each."""
+    """Return the ids of a conversation and the target of each id, at most `block_size` of them."""
     ids, targets = [end_of_text], [IGNORED]
-    for given, answer in pieces(talk):
-        new, wanted = encode(tokenizer, given), encode(tokenizer, answer)
-        if len(ids) > 1 and len(ids) + len(new) + len(wanted) > block_size:
+    for prompt, answer in segments(conversation):
+        prompt_ids, answer_ids = encode(tokenizer, prompt), encode(tokenizer, answer)
+        if len(ids) > 1 and len(ids) + len(prompt_ids) + len(answer_ids) > block_size:
             break
-        ids += new + wanted
-        targets += [IGNORED] * (len(new) - 1) + wanted + [end_of_text]
+        ids += prompt_ids + answer_ids
+        # The last token of the prompt predicts the first token of the answer.
+        targets += [IGNORED] * (len(prompt_ids) - 1) + answer_ids + [end_of_text]
     return ids[:block_size], targets[:block_size]
 
 
 def count_targets(targets: Tensor) -> int:
+    """Return the number of targets that are not IGNORED."""
     return int((targets != IGNORED).sum())
 
 
 @lru_cache(maxsize=2)
-def order(n_rows: int, seed: int, epoch: int) -> np.ndarray:
-    """The order of an epoch: (N,)."""
+def epoch_order(n_rows: int, seed: int, epoch: int) -> np.ndarray:
+    """Return the order (N,) of the rows in an epoch."""
     return np.random.default_rng([seed, epoch]).permutation(n_rows)

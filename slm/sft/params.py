@@ -1,4 +1,4 @@
-"""The section `sft` of params.yaml: models that are tuned to answer, by name."""
+"""The section `sft` of params.yaml: supervised fine-tuning runs, by name."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -12,23 +12,32 @@ Task = Literal["story", "continuation", "summary", "qa", "chat"]
 
 
 class SFTRun(BaseModel):
-    """What a model is tuned on, how long, and how it is asked afterwards."""
+    """The data and the length of one fine-tuning run, and how the result is evaluated."""
 
     model_config = Section.model_config
 
-    file: Name  # of pairs, .jsonl or .txt; with `tasks` any file, which is not read
-    tasks: Annotated[dict[Task, Annotated[float, Field(gt=0)]], Field(min_length=1)] | None  # by weight
+    # A file of conversations. With `tasks` it is not read.
+    file: Name
+    # Tasks of the story grammar with their weights, or null to read `file`.
+    tasks: Annotated[dict[Task, Annotated[float, Field(gt=0)]], Field(min_length=1)] | None
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     max_steps: Count
-    batch_size: Count  # conversations in a step
-    learning_rate: Annotated[float, Field(gt=0, le=10)]  # the highest
-    num_eval_prompts: Annotated[int, Field(ge=1, le=100_000)]  # held out, to be asked and measured
-    temperature: Annotated[float, Field(ge=0, le=1000)]  # of the answers; 0: greedy
+    # Conversations per step.
+    batch_size: Count
+    # The peak learning rate.
+    learning_rate: Annotated[float, Field(gt=0, le=10)]
+    # Held-out conversations to evaluate on.
+    num_eval_prompts: Annotated[int, Field(ge=1, le=100_000)]
+    # For sampling the evaluated answers; 0 is greedy.
+    temperature: Annotated[float, Field(ge=0, le=1000)]
 
     def train_params(self, train: TrainParams) -> TrainParams:
-        """How to train: as in pretraining, but for a schedule of its own: a short warm-up, then down to 0."""
+        """Return the params of pretraining with the values and the schedule of this run.
+
+        The schedule is a short linear warm-up, then a linear decay to 0.
+        """
         warmup_steps = self.max_steps // 20
-        own = {
+        changes = {
             "seed": self.seed,
             "batch_size": self.batch_size,
             "grad_accum_steps": 1,
@@ -41,11 +50,11 @@ class SFTRun(BaseModel):
             "length_warmup_steps": 0,
             "patience": 0,
         }
-        return TrainParams.check(train.model_dump() | own)
+        return TrainParams.check(train.model_dump() | changes)
 
 
 class SFTParams(Section):
-    """Each key is the name of a model, and of the stages sft@NAME and eval_sft@NAME."""
+    """All runs. Each key names a model and the stages sft@NAME and eval_sft@NAME."""
 
     section: ClassVar[str] = "sft"
     model_config = ConfigDict(extra="allow")

@@ -2,13 +2,13 @@
 
 import pytest
 
-from slm.eval.constraints import KindScore, granted, score, summary
+from slm.eval.constraints import KindScore, satisfied_values, score, summary
 from slm.eval.intervals import wilson
 from tests.storygrammar.test_consistency import STORY
 
 
 def test_a_story_grants_what_it_tells_and_nothing_else():
-    found = granted(STORY)
+    found = satisfied_values(STORY)
     words = found.pop("word")
     assert {"kind", "sad", "fan", "statue"} <= words
     assert not {"Tom", "sadness", "fly"} & words
@@ -41,13 +41,13 @@ def test_a_story_grants_what_it_tells_and_nothing_else():
 ])  # fmt: skip
 def test_what_is_told_otherwise_is_read_otherwise(old, new, kind, value):
     assert STORY.count(old) == 1
-    changed = granted(STORY.replace(old, new))[kind]
+    changed = satisfied_values(STORY.replace(old, new))[kind]
     assert changed == ({value} if kind != "ending" else set())
-    assert changed != granted(STORY)[kind]
+    assert changed != satisfied_values(STORY)[kind]
 
 
 def test_no_story_grants_no_wish():
-    found = granted("> > sdf. 7!")
+    found = satisfied_values("> > sdf. 7!")
     assert {kind for kind, values in found.items() if values - {""}} <= {"word", "summary", "question"}
 
 
@@ -74,10 +74,10 @@ def test_kinds_that_chance_would_grant_do_not_count():
     assert [row.counts for row in rows] == [True, True, False, False]
     assert summary(rows) == {
         "constraint_acc": pytest.approx(24 / 40),
-        "constraint_acc_interval": pytest.approx(wilson(24, 40)),
-        "constraint_acc_of": 40,
+        "constraint_acc_ci95": pytest.approx(wilson(24, 40)),
+        "constraint_acc_count": 40,
         "exact_match": pytest.approx(5 / 20),
-        "exact_match_interval": pytest.approx(wilson(5, 20)),
-        "exact_match_of": 20,
+        "exact_match_ci95": pytest.approx(wilson(5, 20)),
+        "exact_match_count": 20,
     }
     assert summary([]) == {}

@@ -167,12 +167,12 @@ def test_a_talk_gives_the_model_what_was_said_before_as_far_as_it_sees(models, c
         talk(request, params)
         *notes, answer = capsys.readouterr().out.splitlines()
         said = said[len(notes) :]
-        assert answer == writer.generate(chat.prompt(said, request), **params.model_dump()).rstrip("\n")
+        assert answer == writer.generate(chat.render(said, request), **params.model_dump()).rstrip("\n")
         said.append(Turn(request, answer))
     assert len(said) < 3  # a block of 16 tokens does not hold them all
     talk(" ", params)
     talk("Write.", params)
-    assert capsys.readouterr().out == f"{writer.generate(chat.prompt([], 'Write.'), **params.model_dump())}\n"
+    assert capsys.readouterr().out == f"{writer.generate(chat.render([], 'Write.'), **params.model_dump())}\n"
 
 
 def hear(terminal: int) -> str:

@@ -65,7 +65,7 @@ def test_the_whole_has_openais_form(chats, running):
         (0, "assistant", "length"),
         (1, "assistant", "length"),
     ]
-    given = running.writer.encode(chat.prompt([Turn("Once", "upon a time")], "Once"))
+    given = running.writer.encode(chat.render([Turn("Once", "upon a time")], "Once"))
     assert (found.usage.prompt_tokens, found.usage.completion_tokens) == (len(given), 8)
 
 
@@ -106,7 +106,7 @@ def test_what_shapes_the_draws_does(chats, running):
 
     def expected(**how):
         options = {"max_new_tokens": 30, "temperature": 1.0, "seed": 4, **how}
-        return running.writer.generate(chat.prompt([], "Once"), **options)
+        return running.writer.generate(chat.render([], "Once"), **options)
 
     assert answer(temperature=0) == answer(top_k=1) == answer(min_p=1.0) == answer(top_p=1e-6)
     assert answer(temperature=0) == expected(temperature=0.0)
@@ -186,10 +186,10 @@ WORDS = st.lists(st.sampled_from(["Once", "upon a time", "🦆", "\n\n", ">", ""
 
 @given(st.lists(st.builds(Turn, WORDS, WORDS), max_size=9), WORDS)
 def test_the_fewest_turns_are_left_out_that_let_the_model_see_the_rest(running, turns, request):
-    lengths = [len(running.writer.encode(chat.prompt(turns[n:], request))) for n in range(len(turns) + 1)]
+    lengths = [len(running.writer.encode(chat.render(turns[n:], request))) for n in range(len(turns) + 1)]
     in_sight = [n for n, length in enumerate(lengths) if 1 + length <= running.writer.model.params.block_size]
     sizes = running.writer.n_tokens, running.writer.model.params.block_size
-    assert chat.n_out_of_sight(turns, request, *sizes) == min(in_sight, default=len(turns))
+    assert chat.n_dropped(turns, request, *sizes) == min(in_sight, default=len(turns))
 
 
 @pytest.mark.parametrize("stream", [False, True])

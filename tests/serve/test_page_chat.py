@@ -74,7 +74,7 @@ def answered(writer, *said):
     """The answer to the last of what was said, as the page shows it, when it is cut after 16 tokens."""
     *said, request = said
     turns = [Turn(*turn) for turn in zip(said[::2], said[1::2], strict=True)]
-    text = writer.generate(chat.prompt(turns, request), seed=5, temperature=1.0, max_new_tokens=16)
+    text = writer.generate(chat.render(turns, request), seed=5, temperature=1.0, max_new_tokens=16)
     return f"{text} […]"
 
 

@@ -1,4 +1,4 @@
-"""Pairs of a request and an answer in files of one's own."""
+"""Files of conversations."""
 
 import json
 
@@ -22,7 +22,7 @@ Story: \nThe cat slept. Story: no.
 """
 
 
-def test_pairs_of_json_lines(tmp_path):
+def test_jsonl_pairs_are_read_and_stripped(tmp_path):
     path = tmp_path / "pairs.jsonl"
     pairs = [
         {"prompt": "2 + 2?", "answer": " 4\n", "id": 7},
@@ -32,7 +32,7 @@ def test_pairs_of_json_lines(tmp_path):
     assert list(read_conversations(path)) == [[Turn("2 + 2?", "4")], [Turn("Grüß\ndich", "Hallo!")]]
 
 
-def test_texts_in_the_layout_of_tinystories_instruct(tmp_path):
+def test_tinystories_instruct_layout_is_split_at_the_story(tmp_path):
     path = tmp_path / "pairs.txt"
     path.write_text(INSTRUCT)
     first = "Summary: A boy and his dog go out.\nWords: quit, oak, gloomy\nFeatures: Dialogue"
@@ -46,11 +46,11 @@ def test_texts_in_the_layout_of_tinystories_instruct(tmp_path):
     ("a.jsonl", '{"prompt": "x"}', "a.jsonl:1: no field `answer` with a string; its fields: prompt"),
     ("a.jsonl", '{"prompt": "x", "answer": 3}', "a.jsonl:1: no field `answer` with a string"),
     ("a.jsonl", '{"prompt": "x", "answer": " "}', "a.jsonl: pair 1 has an empty answer"),
-    ("a.jsonl", '{"prompt": "", "answer": "x"}', "a.jsonl: pair 1 has an empty request"),
+    ("a.jsonl", '{"prompt": "", "answer": "x"}', "a.jsonl: pair 1 has an empty prompt"),
     ("a.txt", "a\nStory:\nb\n<|endoftext|>\nOnce.\n<|endoftext|>\n", "a.txt: text 2 has no line `Story:`"),
-    ("a.pdf", "%PDF", "a.pdf: not a kind of file that holds pairs; allowed: .jsonl of objects"),
+    ("a.pdf", "%PDF", "a.pdf: must be .jsonl of objects"),
 ])  # fmt: skip
-def test_what_is_no_pair_is_named(tmp_path, monkeypatch, name, content, line):
+def test_malformed_pair_is_reported(tmp_path, monkeypatch, name, content, line):
     monkeypatch.chdir(tmp_path)
     (tmp_path / name).write_text(content)
     with pytest.raises(UserError) as caught:

@@ -1,4 +1,4 @@
-"""Finetuning: what is learned of a conversation, in what order, and the stages that do it and measure it."""
+"""Supervised fine-tuning: targets, batches, and the stages sft and eval_sft."""
 
 import csv
 import json
@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from slm.core.errors import UserError
-from slm.eval.sft import answer_each, answer_loss, sampling, talk_over
+from slm.eval.sft import answer_loss, answer_turns, converse, sampling_params
 from slm.model.gpt import IGNORED, new_gpt
-from slm.sft.chat import prompt
+from slm.sft.chat import render
 from slm.sft.conversations import Turn
-from slm.sft.data import Pairs, read_pairs, to_rows
+from slm.sft.data import SFTBatches, load_batches, to_rows
 from slm.sft.params import SFTParams, SFTRun, Task
 from slm.tokenizer.tokenizer import END_OF_TEXT, encode, train_bpe
 from slm.train.learner import Learner
@@ -40,7 +40,7 @@ TALKS = [
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return train_bpe([prompt(talk, talk[0].answer) for talk in TALKS], 300)
+    return train_bpe([render(talk, talk[0].answer) for talk in TALKS], 300)
 
 
 def item(**changes) -> SFTRun:
@@ -54,10 +54,10 @@ def model_of(tokenizer, block_size=64):
 
 
 def n_tokens(tokenizer, before, turn):
-    return len(encode(tokenizer, prompt(before, turn.request) + turn.answer))
+    return len(encode(tokenizer, render(before, turn.prompt) + turn.answer))
 
 
-def test_the_answers_and_their_ends_are_the_targets_and_nothing_else(tokenizer):
+def test_targets_are_answers_and_their_end_of_text(tokenizer):
     inputs, targets = (part[0].tolist() for part in to_rows(TALKS[:1], tokenizer, 64))
     end = tokenizer.token_to_id(END_OF_TEXT)
     given, again = encode(tokenizer, "> What is red?\n"), encode(tokenizer, "\n> And blue?\n")
@@ -71,7 +71,7 @@ def test_the_answers_and_their_ends_are_the_targets_and_nothing_else(tokenizer):
 
 
 @given(block_size=st.integers(2, 80))
-def test_turns_that_do_not_fit_are_left_out_and_a_first_one_is_cut(tokenizer, block_size):
+def test_turns_beyond_block_size_are_dropped_and_a_first_turn_is_truncated(tokenizer, block_size):
     for talk in TALKS:
         sizes = [n_tokens(tokenizer, talk[:n], turn) for n, turn in enumerate(talk)]
         n_turns = max(1, sum(1 + size <= block_size for size in sizes))
@@ -84,31 +84,31 @@ def test_turns_that_do_not_fit_are_left_out_and_a_first_one_is_cut(tokenizer, bl
 
 
 @given(n=st.integers(1, 9), batch_size=st.integers(1, 9), seed=st.integers(0, 2**63 - 1))
-def test_each_conversation_is_there_once_an_epoch(n, batch_size, seed):
+def test_each_conversation_occurs_once_per_epoch(n, batch_size, seed):
     rows = torch.arange(n)[:, None]
-    pairs = Pairs((rows, rows), (rows, rows), train_params(batch_size=batch_size, seed=seed))
+    pairs = SFTBatches((rows, rows), (rows, rows), train_params(batch_size=batch_size, seed=seed))
     seen = [row for step in range(3 * n) for row in pairs.training(step)[0].flatten().tolist()]
     for first in range(0, 3 * n, n):
         assert sorted(seen[first : first + n]) == list(range(n))
     assert pairs.training(2)[0].equal(torch.tensor(seen[2 * batch_size : 3 * batch_size])[:, None])
 
 
-def test_the_looks_see_as_many_targets_as_asked_for(tokenizer):
+def test_validation_covers_eval_tokens_targets(tokenizer):
     rows = to_rows(TALKS, tokenizer, 64)
     counts = (rows[1] != IGNORED).sum(1).tolist()
     for asked, n_rows in ((0, 3), (1, 1), (counts[0], 1), (counts[0] + 1, 2), (10**6, 3)):
-        looks = Pairs(rows, rows, train_params(eval_tokens=asked, batch_size=2)).validation()
+        looks = SFTBatches(rows, rows, train_params(eval_tokens=asked, batch_size=2)).validation()
         assert torch.cat([inputs for inputs, _ in looks]).equal(rows[0][:n_rows].long())
 
 
-def test_the_loss_is_the_mean_over_the_tokens_of_the_answers(tokenizer):
+def test_answer_loss_is_the_mean_over_answer_tokens(tokenizer):
     model, rows = model_of(tokenizer), to_rows(TALKS, tokenizer, 64)
     logs = []
     for inputs, targets in zip(*rows, strict=True):
         shares = model(inputs[None].long())[0].double().log_softmax(-1)
         logs += [shares[i, target].item() for i, target in enumerate(targets.tolist()) if target != IGNORED]
     params = train_params(batch_size=2)
-    pairs = Pairs(rows, rows, params)
+    pairs = SFTBatches(rows, rows, params)
     assert pairs.n_targets == len(logs)
     assert answer_loss(model, *rows, batch_size=2) == pytest.approx(-sum(logs) / len(logs), rel=1e-5)
     learner = Learner(model.params, params, model.vocab_size)
@@ -116,13 +116,13 @@ def test_the_loss_is_the_mean_over_the_tokens_of_the_answers(tokenizer):
     assert learner.validation_loss(pairs.validation()) == pytest.approx(-sum(logs) / len(logs), rel=1e-5)
 
 
-def test_a_model_learns_to_answer_and_to_stop_and_begins_where_it_was(tokenizer, tmp_path):
+def test_training_starts_from_the_weights_and_learns_the_answers(tokenizer, tmp_path):
     model, rows = model_of(tokenizer), to_rows(TALKS, tokenizer, 64)
     params = train_params(max_steps=150, batch_size=3, eval_interval=150, warmup_steps=5)
     result = train(
         model.params,
         params,
-        Pairs(rows, rows, params),
+        SFTBatches(rows, rows, params),
         model.vocab_size,
         tmp_path,
         weights=model.state_dict(),
@@ -130,21 +130,21 @@ def test_a_model_learns_to_answer_and_to_stop_and_begins_where_it_was(tokenizer,
     before = answer_loss(model, *rows, batch_size=3)
     assert result.validation_curve[0].val_loss == pytest.approx(before, rel=1e-5)
     model.load_state_dict(load_file(tmp_path / "model.safetensors"))
-    how = sampling(64, temperature=0.0, seed=1)
-    for answered in answer_each(model, tokenizer, TALKS, how):
+    how = sampling_params(64, temperature=0.0, seed=1)
+    for answered in answer_turns(model, tokenizer, TALKS, how):
         assert answered.text == answered.turn.answer
-    requests = [turn.request for turn in TALKS[2]]
-    assert talk_over(model, tokenizer, requests, how) == [Turn(*turn[:2]) for turn in TALKS[2]]
+    requests = [turn.prompt for turn in TALKS[2]]
+    assert converse(model, tokenizer, requests, how) == [Turn(*turn[:2]) for turn in TALKS[2]]
 
 
-def test_finetuning_that_is_interrupted_ends_with_the_same_bytes(tokenizer, tmp_path, monkeypatch):
+def test_sft_resume_is_bitwise_identical(tokenizer, tmp_path, monkeypatch):
     monkeypatch.setenv("SLM_SAVE_SECONDS", "0")
     model, rows = model_of(tokenizer), to_rows(TALKS, tokenizer, 64)
     params = train_params(max_steps=60, batch_size=2)
 
     def tuned(name):
         resume = Resume(tmp_path / f"states of {name}", {"params": {"train": {}}})
-        pairs, weights = Pairs(rows, rows, params), model.state_dict()
+        pairs, weights = SFTBatches(rows, rows, params), model.state_dict()
         train(model.params, params, pairs, model.vocab_size, tmp_path / name, resume, weights)
         return (tmp_path / name / "model.safetensors").read_bytes()
 
@@ -153,13 +153,13 @@ def test_finetuning_that_is_interrupted_ends_with_the_same_bytes(tokenizer, tmp_
     assert tuned("parts") == tuned("whole")
 
 
-def test_turns_longer_than_a_block_are_not_asked(tokenizer):
-    asked = answer_each(model_of(tokenizer, block_size=16), tokenizer, TALKS, sampling(16, 0.0, 1))
+def test_answer_turns_skips_turns_beyond_block_size(tokenizer):
+    asked = answer_turns(model_of(tokenizer, block_size=16), tokenizer, TALKS, sampling_params(16, 0.0, 1))
     assert 1 <= len(asked) < sum(map(len, TALKS))
     assert all(n_tokens(tokenizer, one.before, one.turn) < 16 for one in asked)
 
 
-def test_the_params_are_those_of_pretraining_with_a_schedule_of_their_own():
+def test_train_params_keep_pretraining_values_but_the_schedule():
     params = item(max_steps=100, batch_size=7, seed=5).train_params(
         train_params(min_lr=0.01, length_warmup_steps=3, patience=2, weight_decay=0.3, grad_accum_steps=4)
     )
@@ -168,7 +168,7 @@ def test_the_params_are_those_of_pretraining_with_a_schedule_of_their_own():
     assert (params.weight_decay, params.patience, params.length_warmup_steps) == (0.3, 0, 0)
 
 
-def test_the_tasks_of_the_params_are_those_there_are():
+def test_task_names_are_those_of_the_grammar():
     assert set(Task.__args__) == set(TASKS)
 
 
@@ -180,30 +180,29 @@ def test_the_tasks_of_the_params_are_those_there_are():
     ({"a b": ITEM}, "params.yaml: sft.a b: 'a b' should match pattern"),
     ({"a": 3}, "params.yaml: sft.a: 3 should be a valid dictionary"),
 ])  # fmt: skip
-def test_a_wrong_key_is_named(values, line):
+def test_wrong_key_is_reported(values, line):
     assert complaint(SFTParams, values).startswith(line)
 
 
-def test_a_file_is_divided_by_the_request(tokenizer, tmp_path):
+def test_file_is_split_by_prompt(tokenizer, tmp_path):
     path = tmp_path / "pairs.jsonl"
     pairs = [{"prompt": f"What is {n % 50}?", "answer": f"{n}."} for n in range(200)]
     path.write_text("\n".join(map(json.dumps, pairs)))
     params = train_params(max_steps=100, batch_size=2)
-    found = read_pairs(item(file=str(path), tasks=None, num_eval_prompts=100), params, tokenizer, 64)
+    found = load_batches(item(file=str(path), tasks=None, num_eval_prompts=100), params, tokenizer, 64)
     parts = [{tuple(row) for row in part.tolist()} for part in (found._train[0], found._validation[0])]
     assert not parts[0] & parts[1]
     assert len(found._train[0]) + len(found._validation[0]) == 200
     assert 1 <= len(found._validation[0]) / 4 <= 8  # of 50 requests, 5 % are held out
 
 
-@pytest.mark.parametrize(("n", "block_size", "what"), [(1, 64, "that is held out"), (50, 4, "to train on")])
-def test_too_little_to_learn_from_is_named(tokenizer, tmp_path, n, block_size, what):
+@pytest.mark.parametrize(("n", "block_size", "what"), [(1, 64, "held-out"), (50, 4, "training")])
+def test_empty_split_is_reported(tokenizer, tmp_path, n, block_size, what):
     path = tmp_path / "pairs.jsonl"
     path.write_text("\n".join(json.dumps({"prompt": f"What is {i}?", "answer": "It."}) for i in range(n)))
-    with pytest.raises(
-        UserError, match=f"^{path}: no pair {what} whose answer begins within block_size; give others$"
-    ):
-        read_pairs(item(file=str(path), tasks=None), train_params(), tokenizer, block_size)
+    line = f"^{path}: no {what} conversation fits: .* model.block_size, which is {block_size} tokens$"
+    with pytest.raises(UserError, match=line):
+        load_batches(item(file=str(path), tasks=None), train_params(), tokenizer, block_size)
 
 
 PARAMS = {
@@ -228,7 +227,7 @@ def project(tmp_path_factory):
     return folder
 
 
-def test_the_stages_leave_a_model_its_curves_and_what_it_answers(project):
+def test_stages_write_model_curves_and_answers(project):
     for name in "ab":
         reports = project / "reports/sft" / name
         weights = [load_file(project / "models" / folder / "model.safetensors") for folder in ("", name)]
@@ -241,24 +240,24 @@ def test_the_stages_leave_a_model_its_curves_and_what_it_answers(project):
         losses = asked["val_loss"], asked["also"][0]["base"]["val_loss"]
         assert all(map(math.isfinite, losses)) and losses[0] < losses[1]
         page = (project / f"reports/sft/{name}.md").read_text()
-        assert ("Wanted: It is" in page) == (name == "b")
-        assert ("met: " in page) == (name == "a")
+        assert ("Expected: It is" in page) == (name == "b")
+        assert ("satisfied: " in page) == (name == "a")
         assert ("## Conversation 1" in page) == (name == "a")
     rows = list(csv.DictReader((project / "reports/sft/a/constraints.csv").read_text().splitlines()))
     kinds = {row["kind"] for row in rows}
     assert kinds & set(KINDS)
     assert kinds & {"summary", "question"}
-    assert all(0 <= float(row[key]) <= 1 for row in rows for key in ("met", "chance", "base_met"))
+    assert all(0 <= float(row[key]) <= 1 for row in rows for key in ("satisfied", "chance", "base_satisfied"))
 
 
-def test_a_model_of_the_same_params_and_another_name_is_trained_by_itself(project):
+def test_runs_with_equal_params_train_separately(project):
     a, c = (project / "models" / name / "model.safetensors" for name in "ac")
     assert a.read_bytes() == c.read_bytes()
     log = [json.loads(line) for line in (project / ".slm/log.jsonl").read_text().splitlines()]
     assert [entry["first_step"] for entry in log if entry["stage"].startswith("sft")][:3] == [0, 0, 0]
 
 
-def test_a_finished_training_that_runs_again_takes_no_step_and_writes_the_same(project, monkeypatch):
+def test_rerun_of_a_finished_run_takes_no_step(project, monkeypatch):
     weights = project / "models/a/model.safetensors"
     before = weights.read_bytes()
     monkeypatch.chdir(project)
@@ -271,7 +270,7 @@ def test_a_finished_training_that_runs_again_takes_no_step_and_writes_the_same(p
 
 
 @pytest.mark.slow
-def test_dvc_makes_the_tuned_model_and_nothing_again(tmp_path, monkeypatch):
+def test_dvc_repro_runs_sft_once(tmp_path, monkeypatch):
     enter(clone(tmp_path, PARAMS), monkeypatch)
     with Repo() as repo:
         names = [stage.name for stage in repo.reproduce(targets=["eval_sft@a"])]

@@ -6,8 +6,8 @@ from random import Random
 
 import pytest
 
-from slm.eval.constraints import granted
-from slm.sft.chat import prompt
+from slm.eval.constraints import satisfied_values
+from slm.sft.chat import render
 from slm.sft.conversations import Turn
 from storygrammar.grammar.generator import PLOTS, tell
 from storygrammar.grammar.teller import Teller
@@ -51,7 +51,7 @@ def test_a_story_of_any_plot_can_be_summed_up_and_asked_about_in_its_own_words(t
 def test_every_story_grants_what_was_wished_of_it(told):
     random, kinds = Random(4), set()
     for plot, story in told:
-        found = granted(story.text)
+        found = satisfied_values(story.text)
         for kind, value in wishes_of(plot, story.roles, random).items():
             assert value in found[kind], (kind, value, story.text)
             kinds.add(kind)
@@ -78,7 +78,7 @@ def test_a_request_says_its_wishes(wishes, words):
 
 def test_no_training_request_has_a_pair_of_wishes_that_a_held_out_one_is_held_out_for():
     train, held_out = (
-        [talk[0].wishes for talk in some(n, {"story": 1.0}, held_out=which)]
+        [talk[0].constraints for talk in some(n, {"story": 1.0}, held_out=which)]
         for n, which in ((6000, False), (300, True))
     )
     trained = {pair for wishes in train for pair in combinations(sorted(wishes.items()), 2)}
@@ -100,12 +100,12 @@ def test_the_seed_decides_the_conversations():
 def test_each_task_has_its_form():
     for name in TASKS:
         for talk in some(30, {name: 1.0}):
-            texts = [turn.answer for turn in talk] + [turn.request for turn in talk]
+            texts = [turn.answer for turn in talk] + [turn.prompt for turn in talk]
             assert all(text == text.strip() != "" for text in texts)
             assert len(talk) == (4 if name == "chat" else 1)
             if name == "continuation":
-                beginning = talk[0].request.removeprefix("Go on: ")
-                assert any(granted(f"{beginning}{gap}{talk[0].answer}")["ending"] for gap in " \n")
+                beginning = talk[0].prompt.removeprefix("Go on: ")
+                assert any(satisfied_values(f"{beginning}{gap}{talk[0].answer}")["ending"] for gap in " \n")
 
 
 def test_tasks_come_as_often_as_they_weigh():
@@ -116,5 +116,5 @@ def test_tasks_come_as_often_as_they_weigh():
 
 def test_a_conversation_goes_on_about_its_story():
     [talk] = some(1, {"chat": 1.0})
-    assert prompt(talk, "").startswith(f"> {talk[0].request}\n{talk[0].answer}\n> {talk[1].request}\n")
-    assert {kind for turn in talk[1:] for kind in turn.wishes} == {"summary", "question"}
+    assert render(talk, "").startswith(f"> {talk[0].prompt}\n{talk[0].answer}\n> {talk[1].prompt}\n")
+    assert {kind for turn in talk[1:] for kind in turn.constraints} == {"summary", "question"}
