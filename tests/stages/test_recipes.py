@@ -249,7 +249,7 @@ def assert_complete(recipe):
     assert math.isfinite(result["perplexity"])
     assert result["also"][0]["split"][0] == len(open_bin(Path("data/tokens"), "validation"))
     headings = re.findall("^## (.*)$", Path("reports/samples.md").read_text(), re.MULTILINE)
-    assert headings == [prompt or "(from nothing)" for prompt in values["sample"]["prompts"]]
+    assert headings == [prompt or "(empty prompt)" for prompt in values["sample"]["prompts"]]
     assert len([*Path("reports/figures").glob("*.png")]) == (9 if recipe == "quickstart" else 8)
     assert "<h1" in Path("reports/report.html").read_text(encoding="utf-8")
     assert documents() == expected_documents(recipe, values["data"])
