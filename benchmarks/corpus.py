@@ -13,8 +13,8 @@ import time
 from itertools import islice
 from pathlib import Path
 
-from slm.report.reading import read_table
-from slm.report.schema import Baseline
+from slm.core.tables import read_rows
+from slm.results.eval import Baseline
 from slm.tokenizer.bins import open_bin, read_meta
 from storygrammar.grammar.generator import PLOTS, Story, stories
 
@@ -60,7 +60,7 @@ def measure_context() -> dict[str, str]:
         token_losses(model, validation, end_of_text, context // 4, 16, context).mean(dtype="float64")
         for context in (model.params.block_size, 32)
     )
-    levels = {row.name: row.bits_per_byte for row in read_table(Path("reports/baselines.csv"), Baseline)}
+    levels = {row.name: row.bits_per_byte for row in read_rows(Path("reports/baselines.csv"), Baseline)}
     ngram = next(name for name in levels if name.endswith("-gram"))
     return {
         f"{ngram} model, times the entropy": f"{levels[ngram] / levels['entropy']:.2f}",

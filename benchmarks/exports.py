@@ -24,7 +24,7 @@ from torch import Tensor
 
 from benchmarks.peers import machine
 from slm.core.errors import run_command
-from slm.export.card import read_about
+from slm.export.card import find_facts
 from slm.export.gguf import write_gguf
 from slm.export.huggingface import write_folder
 from slm.generate.batch import generate
@@ -97,7 +97,7 @@ def in_llama_cpp(path: Path, block_size: int, name: str) -> Target:
 
 
 def targets(model: GPT, tokenizer: Tokenizer, about: Path, folder: Path) -> list[Target]:
-    write_folder(model, tokenizer, read_about(about), folder / "hf")
+    write_folder(model, tokenizer, find_facts(about), folder / "hf")
     found = [in_transformers(folder / "hf")]
     if find_spec("llama_cpp") and model_type(model.params) != "nanochat":
         for name, quantize in (("float32", None), ("Q8_0", "q8_0")):

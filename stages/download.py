@@ -11,7 +11,7 @@ from slm.data.sources import open_source
 def main(stage: Stage) -> None:
     params = stage.load(DataParams)
     documents, origin = open_source(params)
-    write_corpus(documents, Path("data/corpus"), origin | {"made_with": stage.made_with()})
+    write_corpus(documents, Path("data/corpus"), origin | {"versions": stage.versions})
 
 
 if __name__ == "__main__":

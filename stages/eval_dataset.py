@@ -6,9 +6,10 @@ Each text in `evaluate.datasets` is a stage of its own.
 import sys
 from pathlib import Path
 
-from slm.core.files import write_json
 from slm.core.stage import Stage, run_stage
+from slm.core.tables import write_result
 from slm.eval.params import EvaluateParams
+from slm.results.eval import EvalDetails
 
 
 def main(stage: Stage) -> None:
@@ -20,10 +21,10 @@ def main(stage: Stage) -> None:
 
     tokenizer = load(Path("models/tokenizer.json"))
     model = load_model(Path("models"), setup_torch(), tokenizer.get_vocab_size())
-    result = evaluate_dataset(model, tokenizer, stage.item, params)
-    # Under its name, so that its columns in DVC's tables are not those of the validation split.
-    named = {stage.item: result | {"made_with": stage.made_with()}}
-    write_json(Path(f"reports/datasets/{stage.item}.json"), named)
+    metrics, scope = evaluate_dataset(model, tokenizer, stage.item, params)
+    details = EvalDetails(**scope.model_dump(), versions=stage.versions)
+    write_result(Path(f"reports/datasets/{stage.item}.json"), metrics, under=stage.item)
+    write_result(Path(f"reports/details/datasets/{stage.item}.json"), details)
 
 
 if __name__ == "__main__":

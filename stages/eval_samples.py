@@ -2,19 +2,18 @@
 
 from pathlib import Path
 
-from slm.core.files import write_metrics, write_table
 from slm.core.stage import Stage, run_stage
+from slm.core.tables import write_lines, write_result, write_rows
 from slm.eval_samples.params import EvalSamplesParams
 from slm.generate.params import SampleParams
-
-COLUMNS = ("eos_rate", "distinct_2", "copy_rate", "consistency")
+from slm.results.samples import SampleDetails, SampleQuality
 
 
 def main(stage: Stage) -> None:
     params, sample = stage.load(EvalSamplesParams), stage.load(SampleParams)
     from slm.core.progress import Progress
     from slm.data.summary import read_summary
-    from slm.eval_samples.quality import judge, summary, unknown_words, write_stories
+    from slm.eval_samples.quality import judge, summary, unknown_words
     from slm.generate.batch import generate
     from slm.model.device import setup_torch
     from slm.model.gpt import load_model
@@ -35,10 +34,13 @@ def main(stage: Stage) -> None:
     stories = judge(written, params.max_new_tokens, tokenizer, open_bin(Path("data/tokens"), "train"), check)
     unknown = unknown_words(stories, Path("data/corpus/train.parquet"))
     rows = {t: summary([story for story in stories if story.temperature == t], unknown) for t in written}
-    judged_by = rows[sample.temperature]
-    write_stories(Path("data/samples.jsonl"), stories)
-    write_table(Path("reports/eval_samples.csv"), judged_by, (row.values() for row in rows.values()))
-    write_metrics(Path("reports/eval_samples.json"), judged_by, COLUMNS, stage.made_with())
+    # The metrics are those of the temperature that the samples of the report have.
+    row = rows[sample.temperature]
+    details = SampleDetails(temperature=row.temperature, num_samples=row.num_samples, versions=stage.versions)
+    write_lines(Path("data/samples.jsonl"), stories)
+    write_rows(Path("reports/eval_samples.csv"), SampleQuality, rows.values())
+    write_result(Path("reports/eval_samples.json"), row.metrics())
+    write_result(Path("reports/details/eval_samples.json"), details)
 
 
 if __name__ == "__main__":

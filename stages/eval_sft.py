@@ -3,14 +3,13 @@
 import sys
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from slm.core.files import write_metrics, write_table, write_text
+from slm.core.files import write_text
 from slm.core.stage import Stage, run_stage
+from slm.core.tables import write_result, write_rows
+from slm.results.sft import ConstraintRow, SFTDetails, SFTScores
 from slm.sft.params import SFTParams
 
-METRICS = ("constraint_acc", "exact_match", "val_loss")
-COLUMNS = ("kind", "constraints", "satisfied", "chance", "counts", "base_satisfied")
 # Answers and conversations to show in the Markdown file.
 N_ANSWERS = 12
 N_CONVERSATIONS = 3
@@ -44,18 +43,25 @@ def main(stage: Stage) -> None:
     )
     # The same kinds count for both models: those that the tuned model's chance level decides on.
     base_scores = [b._replace(chance=s.chance) for s, b in zip(scores, base_scores, strict=True)]
-    result: dict[str, Any] = {**summary(scores), "val_loss": answer_loss(tuned, *rows, run.batch_size)}
-    result["base"] = {**summary(base_scores), "val_loss": answer_loss(base, *rows, run.batch_size)}
+    details = SFTDetails(
+        sft=SFTScores(**summary(scores), val_loss=answer_loss(tuned, *rows, run.batch_size)),
+        base=SFTScores(**summary(base_scores), val_loss=answer_loss(base, *rows, run.batch_size)),
+        versions=stage.versions,
+    )
 
     first = [answer for answer in answers[tuned] if not answer.before][:N_ANSWERS]
     prompts = [[c[0].prompt, *ABOUT_ANY] for c in conversations if len(c) > 1][:N_CONVERSATIONS]
     text = answers_markdown(first, [converse(tuned, tokenizer, asked, params) for asked in prompts])
 
     reports = Path("reports/sft")
-    table = [(*s, s.counts, b.satisfied) for s, b in zip(scores, base_scores, strict=True)]
-    write_table(reports / stage.item / "constraints.csv", COLUMNS, table)
-    write_metrics(reports / stage.item / "eval.json", result, METRICS, stage.made_with())
-    write_text(reports / f"{stage.item}.md", f"{text}\n---\n\nVersions: {', '.join(stage.made_with())}.\n")
+    table = [
+        ConstraintRow(**s._asdict(), counts=s.counts, base_satisfied=b.satisfied)
+        for s, b in zip(scores, base_scores, strict=True)
+    ]
+    write_rows(reports / stage.item / "constraints.csv", ConstraintRow, table)
+    write_result(reports / stage.item / "eval.json", details.sft.metrics())
+    write_result(Path("reports/details/sft") / stage.item / "eval.json", details)
+    write_text(reports / f"{stage.item}.md", f"{text}\n---\n\nVersions: {stage.made_with()}.\n")
 
 
 if __name__ == "__main__":

@@ -2,14 +2,13 @@
 
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
-from slm.core.files import write_metrics, write_table
 from slm.core.stage import Stage, run_stage
+from slm.core.tables import write_result, write_rows
 from slm.eval.params import EvaluateParams
+from slm.results.eval import Baseline, EvalDetails, EvalMetrics, FrequencyLoss, PairScore, PositionLoss
 from slm.tokenizer.bins import open_bin, read_meta
 
-COLUMNS = ("val_loss", "perplexity", "bits_per_byte", "ngram_gap_closed", "minimal_pair_acc")
 PAIRS_SEED = 1
 
 
@@ -34,35 +33,46 @@ def main(stage: Stage) -> None:
 
     losses = token_losses(model, validation, meta.end_of_text, params.stride, params.batch_size)
     total = summary(losses, meta.validation.bytes)
-    result: dict[str, Any] = {key: total[key] for key in ("val_loss", "perplexity", "bits_per_byte")}
     train_counts = breakdown.count_tokens(train, meta.vocab_size)
     texts = chain.from_iterable(read_documents(corpus / "validation.parquet"))
     levels = baselines(meta, train, validation, train_counts, texts, params.ngram_order)
-    rows = [(name, "baseline", bits) for name, bits in levels.items()]
-    rows.append(("this model", "model", result["bits_per_byte"]))
+    rows = [Baseline(name=name, kind="baseline", bits_per_byte=bits) for name, bits in levels.items()]
+    rows.append(Baseline(name="this model", kind="model", bits_per_byte=total["bits_per_byte"]))
+    ngram_gap_closed = None
     if entropy:
-        rows.append(("entropy", "bound", entropy.bits_per_byte))
+        rows.append(Baseline(name="entropy", kind="bound", bits_per_byte=entropy.bits_per_byte))
     if entropy and params.ngram_order:
         ngram = levels[f"{params.ngram_order}-gram"]
-        result["ngram_gap_closed"] = gap_closed(ngram, result["bits_per_byte"], entropy.bits_per_byte)
+        ngram_gap_closed = gap_closed(ngram, total["bits_per_byte"], entropy.bits_per_byte)
     positions = breakdown.by_position(model, validation, meta.end_of_text, params.batch_size)
     frequencies = breakdown.by_frequency(losses, validation, train_counts)
-    pairs = []
+    pairs, minimal_pair_acc = [], None
     if params.minimal_pairs:
         tokenizer = load(Path("models/tokenizer.json"))
         pairs = score_pairs(model, tokenizer, meta.end_of_text, params.minimal_pairs, PAIRS_SEED)
-        n_right, n_pairs = sum(accuracy * n for _, accuracy, n in pairs), sum(n for *_, n in pairs)
-        result["minimal_pair_acc"] = n_right / n_pairs
-    if interval := breakdown.bits_per_byte_ci95(losses, validation, meta.end_of_text, n_bytes):
-        result["bits_per_byte_ci95"] = interval
-    result["split"] = [meta.validation.tokens, meta.validation.bytes, meta.validation.documents]
+        minimal_pair_acc = sum(row.accuracy * row.pairs for row in pairs) / sum(row.pairs for row in pairs)
+    metrics = EvalMetrics(
+        val_loss=total["val_loss"],
+        perplexity=total["perplexity"],
+        bits_per_byte=total["bits_per_byte"],
+        ngram_gap_closed=ngram_gap_closed,
+        minimal_pair_acc=minimal_pair_acc,
+    )
+    details = EvalDetails(
+        bits_per_byte_ci95=breakdown.bits_per_byte_ci95(losses, validation, meta.end_of_text, n_bytes),
+        tokens=meta.validation.tokens,
+        bytes=meta.validation.bytes,
+        documents=meta.validation.documents,
+        versions=stage.versions,
+    )
 
     reports = Path("reports")
-    write_metrics(reports / "eval.json", result, COLUMNS, stage.made_with())
-    write_table(reports / "baselines.csv", ("name", "kind", "bits_per_byte"), rows)
-    write_table(reports / "by_position.csv", breakdown.Position._fields, positions)
-    write_table(reports / "by_frequency.csv", breakdown.Frequency._fields, frequencies)
-    write_table(reports / "minimal_pairs.csv", ("phenomenon", "accuracy", "pairs"), pairs)
+    write_result(reports / "eval.json", metrics)
+    write_result(reports / "details/eval.json", details)
+    write_rows(reports / "baselines.csv", Baseline, rows)
+    write_rows(reports / "by_position.csv", PositionLoss, positions)
+    write_rows(reports / "by_frequency.csv", FrequencyLoss, frequencies)
+    write_rows(reports / "minimal_pairs.csv", PairScore, pairs)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""Stage 8, plot: pictures of how the model learned, how good it is and what it writes like."""
+"""Stage 8, plot: plot the training curves, the evaluation and the samples."""
 
 from pathlib import Path
 
+from slm.core.files import read_json
 from slm.core.stage import Stage, run_stage
-from slm.report import schema as kinds
+from slm.core.tables import read_result, read_rows
+from slm.model.params import ModelConfig
 from slm.report.figures.curves import draw_loss, draw_optimization
 from slm.report.figures.evaluation import (
     draw_bits_per_byte,
@@ -14,31 +16,34 @@ from slm.report.figures.evaluation import (
 )
 from slm.report.figures.style import save
 from slm.report.figures.text import draw_attention, draw_heat
-from slm.report.reading import read_result, read_table
+from slm.results.eval import Baseline, EvalDetails, EvalMetrics, FrequencyLoss, PairScore, PositionLoss
+from slm.results.samples import Inspection, SampleQuality
+from slm.results.train import TrainMetrics, TrainPoint, ValidationPoint
 
 
 def main(stage: Stage) -> None:
-    reports = Path("reports")
-    train = read_table(reports / "train.csv", kinds.TrainPoint)
-    validation = read_table(reports / "val.csv", kinds.ValidationPoint)
-    evaluation = read_result(reports / "eval.json", kinds.Evaluation)
-    baselines = read_table(reports / "baselines.csv", kinds.Baseline)
-    n_params = read_result(reports / "train.json", kinds.Training).parameters
-    flops_per_token = read_result(Path("models/config.json"), kinds.Network).flops_per_token(n_params)
-    insight = read_result(Path("data/inspection.json"), kinds.Insight)
-    pictures = {
+    reports, config = Path("reports"), Path("models/config.json")
+    train = read_rows(reports / "train.csv", TrainPoint)
+    validation = read_rows(reports / "val.csv", ValidationPoint)
+    evaluation = read_result(reports / "eval.json", EvalMetrics)
+    interval = read_result(reports / "details/eval.json", EvalDetails).bits_per_byte_ci95
+    baselines = read_rows(reports / "baselines.csv", Baseline)
+    num_params = read_result(reports / "train.json", TrainMetrics).num_params
+    flops_per_token = ModelConfig.check(read_json(config), config).flops_per_token(num_params)
+    inspection = read_result(Path("data/inspection.json"), Inspection)
+    figures = {
         "loss": draw_loss(train, validation, baselines, evaluation.nats_per_bit, flops_per_token),
         "optimization": draw_optimization(train),
-        "bits_per_byte": draw_bits_per_byte(baselines, evaluation.bits_per_byte_ci95),
-        "by_position": draw_by_position(read_table(reports / "by_position.csv", kinds.PositionLoss)),
-        "by_frequency": draw_by_frequency(read_table(reports / "by_frequency.csv", kinds.FrequencyLoss)),
-        "quality": draw_quality(read_table(reports / "eval_samples.csv", kinds.Quality)),
-        "heat": draw_heat(insight),
-        "attention": draw_attention(insight),
+        "bits_per_byte": draw_bits_per_byte(baselines, interval),
+        "by_position": draw_by_position(read_rows(reports / "by_position.csv", PositionLoss)),
+        "by_frequency": draw_by_frequency(read_rows(reports / "by_frequency.csv", FrequencyLoss)),
+        "quality": draw_quality(read_rows(reports / "eval_samples.csv", SampleQuality)),
+        "heat": draw_heat(inspection),
+        "attention": draw_attention(inspection),
     }
-    if pairs := read_table(reports / "minimal_pairs.csv", kinds.PairScore, may_be_empty=True):
-        pictures["pairs"] = draw_pairs(pairs)
-    save(pictures, reports / "figures")
+    if pairs := read_rows(reports / "minimal_pairs.csv", PairScore, may_be_empty=True):
+        figures["pairs"] = draw_pairs(pairs)
+    save(figures, reports / "figures")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Stage 6, sample: let the model write, ready to be read; and look into it while it reads what it wrote."""
 
-import json
 from pathlib import Path
 
 from slm.core.files import write_text
 from slm.core.stage import Stage, run_stage
+from slm.core.tables import write_result
 from slm.generate.params import SampleParams
 
 
@@ -25,8 +25,8 @@ def main(stage: Stage) -> None:
     ending = [tokenizer.token_to_id(END_OF_TEXT)] if len(first) < params.max_new_tokens else []
     inspection = inspect(model, tokenizer, [*prompt, *first, *ending], n_given=len(prompt))
 
-    write_text(Path("reports/samples.md"), f"{page}\n---\n\nMade with {', '.join(stage.made_with())}.\n")
-    write_text(Path("data/inspection.json"), json.dumps(inspection, ensure_ascii=False) + "\n")
+    write_text(Path("reports/samples.md"), f"{page}\n---\n\nMade with {stage.made_with()}.\n")
+    write_result(Path("data/inspection.json"), inspection, indent=None)
 
 
 if __name__ == "__main__":

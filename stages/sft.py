@@ -3,10 +3,12 @@
 import sys
 from pathlib import Path
 
-from slm.core.files import write_metrics, write_text
+from slm.core.files import write_text
 from slm.core.stage import Stage, project_folder, run_stage
+from slm.core.tables import write_result, write_rows
+from slm.results.sft import SFTTrainDetails
+from slm.results.train import TrainPoint, ValidationPoint
 from slm.sft.params import SFTParams
-from slm.train.history import write_curve
 from slm.train.params import TrainParams
 
 
@@ -38,9 +40,12 @@ def main(stage: Stage) -> None:
     # The folder holds all that is needed to use the model.
     write_text(out / "tokenizer.json", Path("models/tokenizer.json").read_text(encoding="utf-8"))
     reports = Path("reports/sft") / stage.item
-    write_curve(reports / "train.csv", result.train_curve)
-    write_curve(reports / "val.csv", result.validation_curve)
-    write_metrics(reports / "train.json", result.summary, (), stage.made_with())
+    details = SFTTrainDetails(
+        **result.metrics.model_dump(), **result.summary.model_dump(), versions=stage.versions
+    )
+    write_rows(reports / "train.csv", TrainPoint, result.train_curve)
+    write_rows(reports / "val.csv", ValidationPoint, result.validation_curve)
+    write_result(Path("reports/details/sft") / stage.item / "train.json", details)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from slm.core.files import write_metrics
 from slm.core.stage import Stage, run_stage
+from slm.core.tables import write_result
+from slm.results.tokens import TokensDetails, TokensMetrics
 from slm.tokenizer.bins import read_meta
 from slm.tokenizer.encode import write_bins
 from slm.tokenizer.params import TokenizerParams
@@ -14,14 +15,17 @@ def main(stage: Stage) -> None:
     tokens = Path("data/tokens")
     write_bins(Path("data/corpus"), tokens, Path("models/tokenizer.json"), params)
     meta = read_meta(tokens)
-    result = {
-        "vocab_size": meta.vocab_size,
-        "train_tokens": meta.train.tokens,
-        "validation_tokens": meta.validation.tokens,
-        "bytes_per_token": meta.train.bytes
-        / (meta.train.tokens - meta.train.documents),  # without ends of text
-    }
-    write_metrics(Path("reports/tokens.json"), result, ("bytes_per_token",), stage.made_with())
+    # Each document ends with an end-of-text token, which stands for no bytes.
+    n_text_tokens = meta.train.tokens - meta.train.documents
+    metrics = TokensMetrics(bytes_per_token=meta.train.bytes / n_text_tokens)
+    details = TokensDetails(
+        vocab_size=meta.vocab_size,
+        train_tokens=meta.train.tokens,
+        validation_tokens=meta.validation.tokens,
+        versions=stage.versions,
+    )
+    write_result(Path("reports/tokens.json"), metrics)
+    write_result(Path("reports/details/tokens.json"), details)
 
 
 if __name__ == "__main__":

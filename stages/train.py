@@ -4,14 +4,12 @@ import os
 from pathlib import Path
 
 from slm.core.errors import run_command
-from slm.core.files import write_metrics
 from slm.core.stage import Stage, project_folder, run_stage
+from slm.core.tables import write_result, write_rows
 from slm.model.params import ModelParams
+from slm.results.train import TrainDetails, TrainPoint, ValidationPoint
 from slm.tokenizer.bins import open_bin, read_meta
-from slm.train.history import write_curve
 from slm.train.params import TrainParams
-
-COLUMNS = ("parameters", "tokens")
 
 
 def main(stage: Stage) -> None:
@@ -44,10 +42,13 @@ def main(stage: Stage) -> None:
     if not is_first:
         return
     stage.measured.update(result.measured)
-    write_curve(Path("reports/train.csv"), result.train_curve)
-    write_curve(Path("reports/val.csv"), result.validation_curve)
-    summary = result.summary | ({"init_from": str(start)} if weights else {})
-    write_metrics(Path("reports/train.json"), summary, COLUMNS, stage.made_with())
+    details = TrainDetails(
+        **result.summary.model_dump(), init_from=str(start) if weights else None, versions=stage.versions
+    )
+    write_rows(Path("reports/train.csv"), TrainPoint, result.train_curve)
+    write_rows(Path("reports/val.csv"), ValidationPoint, result.validation_curve)
+    write_result(Path("reports/train.json"), result.metrics)
+    write_result(Path("reports/details/train.json"), details)
 
 
 if __name__ == "__main__":

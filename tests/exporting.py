@@ -1,13 +1,14 @@
 """Models to be exported, and a project in which they might have been trained."""
 
-import json
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from slm.export.card import About, read_about
+from slm.export.card import find_facts
 from slm.model.gpt import GPT, save_model
+from slm.report.card import Facts
 from slm.tokenizer.tokenizer import train_bpe
+from tests.findings import write_facts
 from tests.tiny import shaken
 
 TEXT = "Once upon a time there was a duck. It didn't find 12 drums, did it? No – it'll look again!\n\n"
@@ -30,32 +31,13 @@ def random_model(name: str, vocab_size: int) -> GPT:
     return shaken(vocab_size, by=0.2, **MODELS[name])
 
 
-def write_project(root: Path, name: str) -> tuple[GPT, Tokenizer, About]:
+def write_project(root: Path, name: str) -> tuple[GPT, Tokenizer, Facts]:
     """A model, its tokenizer, and what the stages would have found, as files."""
     tokenizer = small_tokenizer()
     model = random_model(name, tokenizer.get_vocab_size())
-    split = {"documents": 1234, "bytes": 5_000_000}
-    files = {
-        "data/corpus/summary.json": {
-            "source": "hub",
-            "name": "owner/tales",
-            "train": split,
-            "validation": split,
-        },
-        "reports/tokens.json": {"train_tokens": 9000, "validation_tokens": 100, "bytes_per_token": 4.0},
-        "reports/train.json": {
-            "steps": 20,
-            "tokens": 2_000_000,
-            "epochs": 1.5,
-            "parameters": 5000,
-            "dtype": "float32",
-            "device": "cpu",
-        },
-        "reports/eval.json": {"val_loss": 2.0, "perplexity": 7.389, "bits_per_byte": 1.25},
-    }
-    for path, content in files.items():
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_text(json.dumps(content))
+    write_facts(root, known=False, corpus={"source": "hub", "name": "owner/tales"})
     save_model(model, root / "models")
     (root / "models/tokenizer.json").write_text(tokenizer.to_str())
-    return model, tokenizer, read_about(root / "models")
+    facts = find_facts(root / "models")
+    assert facts
+    return model, tokenizer, facts

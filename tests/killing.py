@@ -91,5 +91,5 @@ def last_step(states: Path) -> int:
 def digests(folder: Path) -> dict[str, str]:
     """Of all that training leaves."""
     names = ["models/config.json", "models/model.safetensors"]
-    names += [f"reports/{name}" for name in ("train.csv", "val.csv", "train.json")]
+    names += [f"reports/{name}" for name in ("train.csv", "val.csv", "train.json", "details/train.json")]
     return {name: sha256((folder / name).read_bytes()).hexdigest() for name in names}

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file, save_file
 
-from slm.export.card import read_about
+from slm.export.card import find_facts
 from slm.export.huggingface import write_folder
 from slm.model.gpt import load_model
 from slm.tokenizer.tokenizer import load
@@ -206,7 +206,7 @@ def started(further: Spoil) -> Spoil:
 
     def spoil() -> None:
         models = Path("models")
-        write_folder(load_model(models), load(Path(TOKENIZER)), read_about(models), Path(START))
+        write_folder(load_model(models), load(Path(TOKENIZER)), find_facts(models), Path(START))
         change_params(Path(), {"train": {"init_from": START}})
         further()
 

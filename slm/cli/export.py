@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from slm.core.errors import UserError, run_command
-from slm.export.card import read_about
+from slm.export.card import find_facts
 from slm.export.gguf import QUANTIZED, write_gguf
 from slm.export.huggingface import write_folder
 from slm.model.gpt import load_model
@@ -29,7 +29,7 @@ def main() -> None:
     tokenizer = load(args.model / "tokenizer.json")
     model = load_model(args.model, vocab_size=tokenizer.get_vocab_size())
     if args.to == "hf":
-        write_folder(model, tokenizer, read_about(args.model), args.out)
+        write_folder(model, tokenizer, find_facts(args.model), args.out)
     else:
         write_gguf(model, tokenizer, args.out, args.quantize)
     print(args.out)

@@ -22,13 +22,15 @@ SHORT.maxlevel = 1
 SHORT.maxstring = SHORT.maxother = SHORT.maxlong = 80
 
 
-class Section(BaseModel):
-    """A section of params.yaml. Subclasses name it, list its keys and live beside the code that reads them.
-
-    Types are strict (no text where a number belongs), unknown keys are refused, NaN and infinity too.
-    """
+class StrictModel(BaseModel):
+    """A schema with strict types (no string for a number), without unknown keys, NaN or infinity."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Section(StrictModel):
+    """A section of params.yaml. Subclasses name it, list its keys and lie beside the code that reads them."""
+
     section: ClassVar[str]
 
     @classmethod

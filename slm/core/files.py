@@ -1,11 +1,9 @@
 """Files that are either whole or not there: written under a temporary name, then moved into place."""
 
-import csv
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -50,27 +48,9 @@ def append_line(path: Path, value: Any) -> None:
             file.write(json.dumps(value) + "\n")  # at once, when it is closed
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON to be read by people and diffed by git: indented, a line at the end."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_metrics(
-    path: Path, figures: dict[str, Any], columns: Collection[str], made_with: list[str]
-) -> None:
-    """Write figures as JSON: `columns` are those of DVC's tables; the rest is in a list, not shown."""
-    shown = {name: value for name, value in figures.items() if name in columns}
-    others = {name: value for name, value in figures.items() if name not in columns}
-    write_json(path, shown | {"also": [others], "made_with": made_with})
-
-
-def write_table(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
-    """Write CSV with a header, numbers to six digits."""
-    text = StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([f"{x:.6g}" if isinstance(x, float) else x for x in row] for row in rows)
-    write_text(path, text.getvalue())
+def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
+    """Write JSON that people can read and git can compare: indented, with a newline at the end."""
+    write_text(path, json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:

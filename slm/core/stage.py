@@ -97,9 +97,9 @@ class Stage:
         of = {"name": self.name}  # the items of a `foreach` may have all else in common
         return {"stage": of, "params": self.params, "files": files, "versions": self.versions}
 
-    def made_with(self) -> list[str]:
-        """The installed versions, to be stored with the results; a list, as DVC shows lists in no table."""
-        return [f"{name}=={version}" for name, version in self.versions.items()]
+    def made_with(self) -> str:
+        """Return the installed versions as text, for the end of a report."""
+        return ", ".join(f"{name}=={version}" for name, version in self.versions.items())
 
     def changes(self) -> list[str]:
         """The files and params that are not what they were at the start."""

@@ -42,7 +42,7 @@ class Corpus(Section):
     name: str = ""  # of a dataset of the Hub
     train: Split
     validation: Split
-    made_with: list[str] = Field(default_factory=list)  # versions of libraries
+    versions: dict[str, str] = Field(default_factory=dict)  # of libraries
 
     @property
     def is_of_grammar(self) -> bool:

@@ -6,7 +6,7 @@ Shapes: N tokens in the text, D documents, B windows at a time, L tokens in each
 import math
 from pathlib import Path
 from statistics import NormalDist
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,29 +16,12 @@ from slm.core.progress import Progress
 from slm.data.documents import read_documents
 from slm.eval.perplexity import windows
 from slm.model.gpt import GPT, cross_entropy
+from slm.results.eval import FrequencyLoss, PositionLoss
 from slm.tokenizer.bins import SplitMeta
 
 NORMAL_95 = NormalDist().inv_cdf(0.975)  # standard errors to each side that hold 95 %
 POSITION_TOKENS = 500_000  # predicted at most, to tell positions apart
 CHUNK = 1 << 20  # tokens looked at at a time
-
-
-class Position(NamedTuple):
-    """The mean loss of tokens predicted from up to `position` tokens, from more than the row before says."""
-
-    position: int
-    context: Literal["in_context", "extrapolated"]  # extrapolated: longer than any in training
-    loss: float  # nats a token
-    tokens: int
-
-
-class Frequency(NamedTuple):
-    """The mean loss of tokens that occur `train_frequency` to under twice as many times in training."""
-
-    train_frequency: int
-    loss: float  # nats a token
-    tokens: int
-    types: int  # distinct tokens
 
 
 def document_bytes(parquet: Path, expected: SplitMeta) -> np.ndarray:
@@ -80,7 +63,7 @@ def bits_per_byte_ci95(
 
 
 @torch.inference_mode()
-def by_position(model: GPT, tokens: np.ndarray, end_of_text: int, batch_size: int) -> list[Position]:
+def by_position(model: GPT, tokens: np.ndarray, end_of_text: int, batch_size: int) -> list[PositionLoss]:
     """The mean loss by how many tokens of context there are: 1, 2, 3–4, 5–8 and so on, and up to block_size.
 
     Windows that know nothing of what lies before them are spread evenly over the text; they cover a text of
@@ -105,13 +88,14 @@ def by_position(model: GPT, tokens: np.ndarray, end_of_text: int, batch_size: in
     rows, start = [], 0
     for end in sorted(ends):
         n = (end - start) * n_windows
-        context = "in_context" if end <= block_size else "extrapolated"
-        rows.append(Position(end, context, float(totals[start:end].sum()) / n, n))
+        context: Literal["in_context", "extrapolated"] = "in_context" if end <= block_size else "extrapolated"
+        loss = float(totals[start:end].sum()) / n
+        rows.append(PositionLoss(position=end, context=context, loss=loss, tokens=n))
         start = end
     return rows
 
 
-def by_frequency(losses: np.ndarray, tokens: np.ndarray, train_counts: np.ndarray) -> list[Frequency]:
+def by_frequency(losses: np.ndarray, tokens: np.ndarray, train_counts: np.ndarray) -> list[FrequencyLoss]:
     """The mean loss by how often a token occurs in training (V,): 0 times, 1, 2–3, 4–7 and so on."""
     vocab_size = len(train_counts)
     totals = np.zeros(vocab_size)  # of each token of the vocabulary, nats
@@ -126,7 +110,8 @@ def by_frequency(losses: np.ndarray, tokens: np.ndarray, train_counts: np.ndarra
         found = (n_bits == n) & (counts > 0)
         n_tokens = int(counts[found].sum())
         loss = float(totals[found].sum()) / n_tokens
-        rows.append(Frequency((1 << n) >> 1, loss, n_tokens, int(found.sum())))
+        types = int(found.sum())
+        rows.append(FrequencyLoss(train_frequency=(1 << n) >> 1, loss=loss, tokens=n_tokens, types=types))
     return rows
 
 

@@ -19,7 +19,7 @@ Shapes: N tokens in all documents, T in the window before the end of one, K in i
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import torch
@@ -33,13 +33,16 @@ from slm.eval.breakdown import bits_per_byte_ci95
 from slm.eval.params import Dataset, EvaluateParams
 from slm.eval.perplexity import perplexity, summary, token_losses
 from slm.model.gpt import GPT, cross_entropy
+from slm.results.eval import DatasetMetrics, EvalScope
 from slm.tokenizer.bins import bin_dtype
 from slm.tokenizer.encode import make_encoder
 from slm.tokenizer.tokenizer import END_OF_TEXT, decode, encode
 
 
-def evaluate_dataset(model: GPT, tokenizer: Tokenizer, name: str, params: EvaluateParams) -> dict[str, Any]:
-    """What the model makes of the text that `evaluate.datasets` calls `name`: figures, then lists of them.
+def evaluate_dataset(
+    model: GPT, tokenizer: Tokenizer, name: str, params: EvaluateParams
+) -> tuple[DatasetMetrics, EvalScope]:
+    """Evaluate the model on the text that `evaluate.datasets` calls `name`.
 
     Raises UserError if the text cannot be read or is empty, or a document has no last word to predict.
     """
@@ -58,15 +61,19 @@ def evaluate_dataset(model: GPT, tokenizer: Tokenizer, name: str, params: Evalua
         tokens = np.memmap(file, bin_dtype(tokenizer.get_vocab_size()), mode="r")
         losses = token_losses(model, tokens, end_of_text, params.stride, params.batch_size)
         total = summary(losses, int(n_bytes.sum()))
-        found: dict[str, Any] = {"loss": total["val_loss"]}
+        found = {"loss": total["val_loss"]}
         found |= {key: total[key] for key in ("perplexity", "bits_per_byte")}
         if dataset.metric == "word_perplexity":
             found["word_perplexity"] = perplexity(total["val_loss"] * len(tokens) / n_words, "word")
         elif dataset.metric == "last_word_accuracy":
             found |= last_words(model, tokenizer, tokens, name)
-        if interval := bits_per_byte_ci95(losses, tokens, end_of_text, n_bytes):
-            found["bits_per_byte_ci95"] = interval
-        return found | {"split": [len(tokens), int(n_bytes.sum()), len(n_bytes)]}
+        scope = EvalScope(
+            bits_per_byte_ci95=bits_per_byte_ci95(losses, tokens, end_of_text, n_bytes),
+            tokens=len(tokens),
+            bytes=int(n_bytes.sum()),
+            documents=len(n_bytes),
+        )
+        return DatasetMetrics(**found), scope
 
 
 def documents(name: str, dataset: Dataset) -> Iterator[str]:

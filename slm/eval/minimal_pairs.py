@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 
 from slm.core.progress import Progress
 from slm.model.gpt import GPT, IGNORED, cross_entropy
+from slm.results.eval import PairScore
 from slm.tokenizer.tokenizer import encode
 from storygrammar.minimal_pairs import PHENOMENA, Pair, pairs
 
@@ -18,7 +19,7 @@ BATCH_SIZE = 8  # pairs in one forward pass
 
 def score_pairs(
     model: GPT, tokenizer: Tokenizer, end_of_text: int, per_phenomenon: int, seed: int
-) -> list[tuple[str, float, int]]:
+) -> list[PairScore]:
     """Each phenomenon, the share of its pairs in which the model prefers the right text, and their number.
 
     Who guesses is right in half of them. The model's mode should be `eval`.
@@ -31,7 +32,8 @@ def score_pairs(
             while batch := list(islice(sample, BATCH_SIZE)):
                 n_right += n_preferred(model, tokenizer, end_of_text, batch)
                 progress.advance(len(batch))
-            scores.append((phenomenon, n_right / per_phenomenon, per_phenomenon))
+            accuracy = n_right / per_phenomenon
+            scores.append(PairScore(phenomenon=phenomenon, accuracy=accuracy, pairs=per_phenomenon))
     return scores
 
 

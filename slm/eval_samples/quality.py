@@ -5,20 +5,18 @@ A word is a run of letters, without regard to case: "Don't" is the words "don" a
 How good the stories are that a model writes: what is measured of each, and of all of a temperature.
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from slm.core.files import write_text
 from slm.core.progress import Progress
 from slm.data.documents import estimate_bytes, read_documents
 from slm.eval_samples.copies import is_copy, longest_runs
+from slm.results.samples import SampleQuality, Story
 from slm.tokenizer.tokenizer import decode
 
 LETTERS = re.compile(r"[^\W\d_]+")
@@ -70,20 +68,6 @@ def share(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
 
 
-@dataclass(frozen=True)
-class Story:
-    """A story that a model wrote from nothing, and what was found out about it: a line of samples.jsonl."""
-
-    temperature: float
-    sample: int  # its number among those of the temperature, from 1 on
-    text: str
-    tokens: int
-    ended: bool  # by the model, before it had to stop
-    longest_copy: int  # tokens of its longest run that the training text has, too
-    consistent: bool | None  # None: not known of this corpus
-    complaints: list[str]  # why it is not
-
-
 def judge(
     written: dict[float, list[list[int]]],
     max_new_tokens: int,
@@ -107,7 +91,18 @@ def judge(
         found = complaints(text) if complaints else []
         consistent = not found if complaints else None
         ended = len(ids) < max_new_tokens
-        judged.append(Story(temperature, number, text, len(ids), ended, longest, consistent, found))
+        judged.append(
+            Story(
+                temperature=temperature,
+                sample=number,
+                text=text,
+                tokens=len(ids),
+                ended=ended,
+                longest_copy=longest,
+                consistent=consistent,
+                complaints=found,
+            )
+        )
     return judged
 
 
@@ -125,7 +120,7 @@ def unknown_words(stories: Sequence[Story], parquet: Path) -> set[str]:
     return missing
 
 
-def summary(stories: Sequence[Story], unknown: Collection[str]) -> dict[str, float]:
+def summary(stories: Sequence[Story], unknown: Collection[str]) -> SampleQuality:
     """Summarize the samples of one temperature: a row of eval_samples.csv.
 
     `consistency` is only there where it is known. `eos_rate`, `vocab_coverage`, `copy_rate` and `consistency`
@@ -136,23 +131,19 @@ def summary(stories: Sequence[Story], unknown: Collection[str]) -> dict[str, flo
     n = len(stories)
     texts = [words(story.text) for story in stories]
     known = [word not in unknown for text in texts for word in text]
-    row = {
-        "temperature": stories[0].temperature,
-        "num_samples": n,
-        "eos_rate": share(sum(story.ended for story in stories), n),
-        "distinct_1": distinct(texts, 1),
-        "distinct_2": distinct(texts, 2),
-        "seq_rep_4": share(sum(map(seq_rep_4, texts)), n),
-        "vocab_coverage": share(sum(known), len(known)),
-        "copy_rate": share(sum(is_copy(story.longest_copy, story.tokens) for story in stories), n),
-        "longest_copy": max(story.longest_copy for story in stories),
-        "self_bleu_4": self_bleu_4(texts),
-    }
+    consistency = None
     if all(story.consistent is not None for story in stories):
-        row["consistency"] = share(sum(bool(story.consistent) for story in stories), n)
-    return row
-
-
-def write_stories(path: Path, stories: Sequence[Story]) -> None:
-    """Write one story a line, as JSON; in ASCII, as a text may hold signs that some readers end lines at."""
-    write_text(path, "".join(json.dumps(asdict(story)) + "\n" for story in stories))
+        consistency = share(sum(bool(story.consistent) for story in stories), n)
+    return SampleQuality(
+        temperature=stories[0].temperature,
+        num_samples=n,
+        eos_rate=share(sum(story.ended for story in stories), n),
+        distinct_1=distinct(texts, 1),
+        distinct_2=distinct(texts, 2),
+        seq_rep_4=share(sum(map(seq_rep_4, texts)), n),
+        vocab_coverage=share(sum(known), len(known)),
+        copy_rate=share(sum(is_copy(story.longest_copy, story.tokens) for story in stories), n),
+        longest_copy=max(story.longest_copy for story in stories),
+        self_bleu_4=self_bleu_4(texts),
+        consistency=consistency,
+    )

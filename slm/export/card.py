@@ -1,16 +1,13 @@
 """The card of an exported model (Mitchell et al. 2019), as the README.md that the Hugging Face Hub shows."""
 
 from pathlib import Path
-from typing import NamedTuple
 
 from slm.core.markdown import table
-from slm.data.summary import Corpus, read_summary
+from slm.data.summary import Corpus
 from slm.model.gpt import GPT, n_params
 from slm.model.huggingface import model_type
-from slm.report.card import architecture, card
-from slm.report.headlines import millions
-from slm.report.reading import read_result
-from slm.report.schema import Evaluation, Network, Tokens, Training
+from slm.report.card import Facts, architecture, card, read_facts
+from slm.report.display import millions
 
 USE = """```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -30,35 +27,19 @@ CONTEXT = {  # of each architecture
 }
 
 
-class About(NamedTuple):
-    """What the stages found of a model, as far as its card says it."""
+def find_facts(model: Path) -> Facts | None:
+    """Read the results beside the folder `model`; None if there are none, as for a fine-tuned model.
 
-    corpus: Corpus
-    tokens: Tokens
-    network: Network
-    training: Training
-    evaluation: Evaluation
-
-
-def read_about(model: Path) -> About | None:
-    """Read data/ and reports/ beside the folder `model`; None if neither is there, as beside a tuned model.
-
-    Raises UserError if something of it is missing.
+    Raises UserError if only some of them are there.
     """
     root = model.parent
     if not any((root / folder).exists() for folder in ("data", "reports")):
         return None
-    return About(
-        corpus=read_summary(root / "data/corpus/summary.json"),
-        tokens=read_result(root / "reports/tokens.json", Tokens),
-        network=read_result(model / "config.json", Network),
-        training=read_result(root / "reports/train.json", Training),
-        evaluation=read_result(root / "reports/eval.json", Evaluation),
-    )
+    return read_facts(root, model)
 
 
-def model_card(model: GPT, about: About | None) -> str:
-    """The whole page; without `about` it says only what the model itself tells."""
+def model_card(model: GPT, facts: Facts | None) -> str:
+    """The whole page; without `facts` it says only what the model itself tells."""
     limits = [
         "It writes texts like those it has learned from; what it says need not be true.",
         CONTEXT[model_type(model.params)].format(size=model.params.block_size),
@@ -68,9 +49,9 @@ def model_card(model: GPT, about: About | None) -> str:
     ]
     return "\n\n".join(
         [
-            _front_matter(about.corpus if about else None),
+            _front_matter(facts.corpus if facts else None),
             f"# A language model of {millions(n_params(model))} parameters",
-            *(_findings(about) if about else [_table({"Architecture": architecture(model.params)})]),
+            *(_findings(facts) if facts else [_table({"Architecture": architecture(model.params)})]),
             "## Use",
             USE,
             "## Limits",
@@ -79,16 +60,15 @@ def model_card(model: GPT, about: About | None) -> str:
     )
 
 
-def _findings(about: About) -> list[str]:
+def _findings(facts: Facts) -> list[str]:
     """What it was made of, and how good it is."""
-    result = about.evaluation
+    result = facts.eval
     numbers = {
-        "loss": f"{result.val_loss:.4f} nats a token",
+        "loss": f"{result.val_loss:.4f} nats per token",
         "perplexity": f"{result.perplexity:,.4g}",
-        "bits a byte": f"{result.bits_per_byte:.4f}",
+        "bits per byte": f"{result.bits_per_byte:.4f}",
     }
-    facts = card(about.corpus, about.tokens, about.network, about.training)
-    return [_table(facts), "On the texts that were held out:", _table(numbers)]
+    return [_table(card(facts)), "On the texts that were held out:", _table(numbers)]
 
 
 def _front_matter(corpus: Corpus | None) -> str:

@@ -9,13 +9,14 @@ from tokenizers import Tokenizer, processors
 
 from slm.core.errors import UserError
 from slm.core.files import write_json, write_text, writing
-from slm.export.card import About, model_card
+from slm.export.card import model_card
 from slm.model.gpt import GPT
 from slm.model.huggingface import to_config, to_weights
+from slm.report.card import Facts
 from slm.tokenizer.tokenizer import END_OF_TEXT
 
 
-def write_folder(model: GPT, tokenizer: Tokenizer, about: About | None, folder: Path) -> None:
+def write_folder(model: GPT, tokenizer: Tokenizer, facts: Facts | None, folder: Path) -> None:
     """Write the model, its tokenizer and its card to a new folder, which is there whole or not at all.
 
     Raises UserError if the folder is there and holds something.
@@ -35,7 +36,7 @@ def write_folder(model: GPT, tokenizer: Tokenizer, about: About | None, folder: 
             (new / "model.safetensors").write_bytes(safetensors.torch.save(weights, {"format": "pt"}))
             write_text(new / "tokenizer.json", stock_tokenizer(tokenizer).to_str(pretty=True) + "\n")
             write_json(new / "tokenizer_config.json", tokenizer_config(model))
-            write_text(new / "README.md", model_card(model, about))
+            write_text(new / "README.md", model_card(model, facts))
             new.replace(folder)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from slm.model.gpt import GPT
+from slm.results.samples import Inspection
 from slm.tokenizer.tokenizer import END_OF_TEXT, decode, tiktoken_encoding
 
 N_ALTERNATIVES = 5
@@ -61,19 +62,13 @@ def attention_weights(
 
 
 @torch.inference_mode()
-def inspect(model: GPT, tokenizer: Tokenizer, ids: list[int], n_given: int = 0) -> dict[str, Any]:
-    """Return the contents of data/inspection.json for a text of at least one token.
+def inspect(model: GPT, tokenizer: Tokenizer, ids: list[int], n_given: int = 0) -> Inspection:
+    """Return token probabilities and attention for the first block_size tokens of a text.
 
-    | key           | value                                                                               |
-    |---------------|-------------------------------------------------------------------------------------|
-    | given         | number of prompt tokens: `n_given`                                                  |
-    | tokens        | N strings that concatenate to the text; a character of several tokens is in the last|
-    | probabilities | of each token, given the tokens before it                                           |
-    | alternatives  | for each position the most likely tokens, each with its probability                 |
-    | attention     | [layer][head][t][s]: weight of position s for the query at position t               |
+    The text has at least one token; its first `n_given` are the prompt.
 
-    Only the first block_size tokens are read. As in training the text follows `<|endoftext|>`, which is
-    position 0; position 1 is the first token. The model must be in `eval` mode.
+    As in training the text follows `<|endoftext|>`, which is position 0; position 1 is the first token. The
+    model must be in `eval` mode.
     """
     ids = ids[: model.params.block_size]
     end_of_text = tokenizer.token_to_id(END_OF_TEXT)
@@ -83,18 +78,18 @@ def inspect(model: GPT, tokenizer: Tokenizer, ids: list[int], n_given: int = 0) 
     with AttentionWeights() as attention:
         model(sequence[:, : min(len(ids), MAX_ATTENTION)], last=1)
     weights = torch.cat(attention.layers)  # (L, H, T, T)
-    return {
-        "given": min(n_given, len(ids)),
-        "tokens": _token_strings(tokenizer, ids),
-        "probabilities": _rounded(probabilities.gather(-1, sequence[0, 1:, None])[:, 0]),
-        "alternatives": [
-            [[decode(tokenizer, [i]), p] for i, p in zip(indices.tolist(), _rounded(values), strict=True)]
+    return Inspection(
+        given=min(n_given, len(ids)),
+        tokens=_token_strings(tokenizer, ids),
+        probabilities=_rounded(probabilities.gather(-1, sequence[0, 1:, None])[:, 0]),
+        alternatives=[
+            [(decode(tokenizer, [i]), p) for i, p in zip(indices.tolist(), _rounded(values), strict=True)]
             for indices, values in zip(best.indices, best.values, strict=True)
         ],
-        "attention": [
+        attention=[
             [[[round(w, 3) for w in row] for row in head] for head in layer] for layer in weights.tolist()
         ],
-    }
+    )
 
 
 def _token_strings(tokenizer: Tokenizer, ids: list[int]) -> list[str]:

@@ -6,22 +6,20 @@ A trained model on disk: `config.json` says how to build it, `model.safetensors`
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any
 
 import safetensors.torch
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from slm.core.config import Section
 from slm.core.errors import UserError
 from slm.core.files import read_json, replacing, write_json
 from slm.model.classic import ClassicGPT
 from slm.model.modern import ModernGPT
-from slm.model.params import ModelParams
+from slm.model.params import ModelConfig, ModelParams
 
 GPT = ClassicGPT | ModernGPT
 IGNORED = -1  # a target that counts for nothing
@@ -67,19 +65,9 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 
 
-class Config(Section):
-    """What config.json holds."""
-
-    section: ClassVar[str] = "config"
-
-    architecture: Literal["gpt"]
-    vocab_size: Annotated[int, Field(ge=1, le=1_000_000)]
-    model: ModelParams
-
-
 def save_model(model: GPT, folder: Path) -> None:
     """Write the model to `folder`: both files whole, or neither."""
-    config = Config(architecture="gpt", vocab_size=model.vocab_size, model=model.params)
+    config = ModelConfig(architecture="gpt", vocab_size=model.vocab_size, model=model.params)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with replacing(folder / WEIGHTS) as temporary:
         temporary.write_bytes(safetensors.torch.save(weights))
@@ -92,7 +80,7 @@ def load_model(folder: Path, device: torch.device | str = "cpu", vocab_size: int
     Only JSON and safetensors are read: neither can hold code. Raises UserError if a file is missing, cut
     short or not of the shapes that config.json promises, or a weight is no number.
     """
-    config = Config.check(read_json(folder / CONFIG), folder / CONFIG)
+    config = ModelConfig.check(read_json(folder / CONFIG), folder / CONFIG)
     if vocab_size not in (None, config.vocab_size):
         raise UserError(
             f"{folder / CONFIG}: config.vocab_size: {config.vocab_size} found, the tokens are of {vocab_size}"

@@ -50,3 +50,26 @@ class ModelParams(Section):
             what = f"rotary positions turn pairs of channels, so a multiple of 2 × n_head, which is {n_head}"
             raise ValueError(f"{n_embd} is not allowed; allowed: {what}")
         return n_embd
+
+
+class ModelConfig(Section):
+    """config.json of a saved model."""
+
+    section: ClassVar[str] = "config"
+
+    architecture: Literal["gpt"]
+    vocab_size: Annotated[int, Field(ge=1, le=1_000_000)]
+    model: ModelParams
+
+    def flops_per_token(self, num_params: int) -> int:
+        """Return the operations to train on one token: 6N + 12·L·C·T (Chowdhery et al. 2022, appendix B).
+
+        N are the parameters without embeddings that are only looked up, L layers, C channels, T the context.
+        """
+        sizes = self.model
+        if sizes.architecture == "classic":
+            # Positions; the token embedding is the head, which multiplies.
+            num_params -= sizes.block_size * sizes.n_embd
+        elif not sizes.tied:
+            num_params -= self.vocab_size * sizes.n_embd
+        return 6 * num_params + 12 * sizes.n_layer * sizes.n_embd * sizes.block_size

@@ -1,64 +1,91 @@
-"""The model's card (Mitchell et al. 2019): what it is, what it was made of, under what terms."""
+"""The model card (Mitchell et al. 2019): the facts about a model, for the report and for exported models."""
 
-from slm.data.summary import Corpus
-from slm.model.params import ModelParams
-from slm.report.headlines import millions
-from slm.report.schema import Network, Tokens, Training
+from pathlib import Path
+from typing import NamedTuple
 
-LICENCES = {"roneneldan/TinyStories": "CDLA-Sharing-1.0"}  # as SPDX spells it
-NOT_KNOWN = "not known here: see the source"
-NONLINEARITY = {"gelu": "GELU", "relu2": "ReLU²", "swiglu": "SwiGLU"}
-SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+from slm.core.files import read_json
+from slm.core.tables import read_result
+from slm.data.summary import Corpus, read_summary
+from slm.model.params import ModelConfig, ModelParams
+from slm.report.display import millions, power_of_ten
+from slm.results.eval import EvalMetrics
+from slm.results.tokens import TokensMetrics
+from slm.results.train import TrainDetails, TrainMetrics
+
+# SPDX identifiers of datasets whose card does not state a license.
+LICENSES = {"roneneldan/TinyStories": "CDLA-Sharing-1.0"}
+UNKNOWN_LICENSE = "unknown: see the source"
+ACTIVATIONS = {"gelu": "GELU", "relu2": "ReLU²", "swiglu": "SwiGLU"}
 COMMAND = "python3 -m venv .venv && . .venv/bin/activate && pip install -r requirements.txt && dvc repro"
 
 
-def card(corpus: Corpus, tokens: Tokens, network: Network, training: Training) -> dict[str, str]:
-    """What is known of the model, by heading."""
-    sizes = network.model
-    context = sizes.block_size * tokens.bytes_per_token
-    flops = network.flops_per_token(training.parameters) * training.tokens
-    learned_from = f"{corpus.train.documents:,} documents, {corpus.train.bytes / 1e6:,.3g} MB"
-    shape = f"{sizes.n_layer} layers of {sizes.n_embd} channels and {sizes.n_head} heads"
-    seen = f"{millions(training.tokens)} tokens ({training.epochs:.3g} epochs)"
-    effort = f"about {power_of_ten(flops)} operations, in {training.dtype} on {training.device}"
-    start = {"Started from": f"the weights in {training.init_from}"} if training.init_from else {}
+class Facts(NamedTuple):
+    """The results that a model card states."""
+
+    corpus: Corpus
+    tokens: TokensMetrics
+    model: ModelConfig
+    train: TrainMetrics
+    train_details: TrainDetails
+    eval: EvalMetrics
+
+
+def read_facts(root: Path, model: Path) -> Facts:
+    """Read the results in the project `root` of the model in the folder `model`.
+
+    Raises UserError with one line for the first missing or invalid file.
+    """
+    reports = root / "reports"
+    return Facts(
+        corpus=read_summary(root / "data/corpus/summary.json"),
+        tokens=read_result(reports / "tokens.json", TokensMetrics),
+        model=ModelConfig.check(read_json(model / "config.json"), model / "config.json"),
+        train=read_result(reports / "train.json", TrainMetrics),
+        train_details=read_result(reports / "details/train.json", TrainDetails),
+        eval=read_result(reports / "eval.json", EvalMetrics),
+    )
+
+
+def card(facts: Facts) -> dict[str, str]:
+    """Return what is known about the model, by heading."""
+    corpus, train, details, sizes = facts.corpus, facts.train, facts.train_details, facts.model.model
+    flops = facts.model.flops_per_token(train.num_params) * train.tokens_seen
+    train_size = f"{corpus.train.documents:,} documents, {corpus.train.bytes / 1e6:,.3g} MB"
+    shape = f"{sizes.n_layer} layers, {sizes.n_head} heads, {sizes.n_embd} channels"
+    seen = f"{millions(train.tokens_seen)} tokens ({details.epochs:.3g} epochs)"
+    compute = f"about {power_of_ten(flops)} FLOPs in {details.dtype} on {details.device}"
+    start = {"Initial weights": f"from {details.init_from}"} if details.init_from else {}
     return {
-        "Size": f"{millions(training.parameters)} parameters; a vocabulary of {network.vocab_size:,}",
+        "Size": f"{millions(train.num_params)} parameters, vocabulary of {facts.model.vocab_size:,} tokens",
         "Architecture": f"{architecture(sizes)}; {shape}",
-        "Context": f"{sizes.block_size:,} tokens, about {context:,.0f} bytes",
-        "Data": f"{source(corpus)}: {learned_from}; {corpus.validation.documents:,} more were held out",
-        "Licence of the data": licence(corpus),
+        "Context": f"{sizes.block_size:,} tokens, about "
+        f"{sizes.block_size * facts.tokens.bytes_per_token:,.0f} bytes",
+        "Training data": f"{source(corpus)}: {train_size}; {corpus.validation.documents:,} held out",
+        "License of the data": license_of(corpus),
         **start,
-        "Training": f"{training.steps:,} steps over {seen}, {effort}",
+        "Training": f"{details.steps:,} steps, {seen}, {compute}",
     }
 
 
 def architecture(sizes: ModelParams) -> str:
-    """The kind of model, in the terms of the field."""
+    """Return the kind of Transformer in the field's terms."""
     if sizes.architecture == "classic":
-        return "GPT, classic (learned positions, layer norm, GELU, its head is the embedding)"
-    groups = f"{sizes.kv_heads} heads of keys and values, " if sizes.kv_heads < sizes.n_head else ""
-    head = "its head is the embedding" if sizes.tied else "a head of its own"
-    norms = "rotary positions, RMS norm, normed queries and keys"
-    return f"GPT, modern ({norms}, {groups}{NONLINEARITY[sizes.mlp]}, {head})"
+        return "GPT-2 (learned positions, LayerNorm, GELU, tied embeddings)"
+    grouped = f"{sizes.kv_heads} key-value heads, " if sizes.kv_heads < sizes.n_head else ""
+    embeddings = "tied embeddings" if sizes.tied else "untied embeddings"
+    return f"Transformer (RoPE, RMSNorm, QK-norm, {grouped}{ACTIVATIONS[sizes.mlp]}, {embeddings})"
 
 
 def source(corpus: Corpus) -> str:
-    """Where the documents are from."""
+    """Return where the documents come from."""
     if corpus.source == "hub":
         return f"{corpus.name}, from the Hugging Face Hub"
-    return "files of the user" if corpus.source == "files" else corpus.source.removeprefix("embedded: ")
+    return "files of the user" if corpus.source == "files" else corpus.source.partition(": ")[2]
 
 
-def licence(corpus: Corpus) -> str:
-    """Under what terms the documents may be used, as far as it is known."""
+def license_of(corpus: Corpus) -> str:
+    """Return the license of the documents, as far as it is known."""
     if corpus.is_of_grammar:
         return f"{corpus.licence}, the project’s own"
-    known = LICENCES.get(corpus.name, corpus.licence)
-    return NOT_KNOWN if known in ("", "not stated") else known
-
-
-def power_of_ten(number: float) -> str:
-    """3.1 · 10¹³"""
-    mantissa, exponent = f"{number:.1e}".split("e")
-    return f"{mantissa} · 10{str(int(exponent)).translate(SUPERSCRIPTS)}"
+    known = LICENSES.get(corpus.name, corpus.licence)
+    return UNKNOWN_LICENSE if known in ("", "not stated") else known

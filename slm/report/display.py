@@ -6,6 +6,7 @@ VISIBLE = {"\n": "↵", "\t": "→", "\r": "␍"}
 END_OF_TEXT, END_SIGN = "<|endoftext|>", "∎"
 MOST_SURPRISE = 3.0
 DPI = 150  # of the pictures
+SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def shown(token: str, keep: str = "") -> str:
@@ -24,3 +25,16 @@ def percent(share: float) -> str:
     if share >= 0.0995:
         return f"{share:.0%}"
     return f"{share:.1%}" if share >= 0.00995 else f"{100 * share:.2g}%"
+
+
+def millions(number: int) -> str:
+    """Return a number of parameters or tokens in words: 917,504, 30 million."""
+    if number < 1e6:
+        return f"{number:,}"
+    return f"{number / 1e6:,.3g} million" if number < 1e9 else f"{number / 1e9:,.3g} billion"
+
+
+def power_of_ten(number: float) -> str:
+    """Return a large number in scientific notation: 3.1 · 10¹³."""
+    mantissa, exponent = f"{number:.1e}".split("e")
+    return f"{mantissa} · 10{str(int(exponent)).translate(SUPERSCRIPTS)}"

@@ -4,7 +4,7 @@ from math import log
 from typing import NamedTuple
 
 from slm.report.display import percent
-from slm.report.found import Found
+from slm.report.results import Results
 
 
 class Headline(NamedTuple):
@@ -15,19 +15,19 @@ class Headline(NamedTuple):
     meaning: str
 
 
-def verdict(found: Found) -> str:
+def verdict(results: Results) -> str:
     """One sentence for someone who has never heard of perplexity."""
-    copies, consistent = found.story_quality.copy_rate, found.story_quality.consistency
+    copies, consistent = results.samples.copy_rate, results.samples.consistency
     copied, are = (percent(copies), "are") if copies else ("none", "is")
     texts = f"{copied} of its texts {are} copied"
     if consistent is not None:
         texts = f"{percent(consistent)} of its texts contradict nothing, and {copied} {are} copied"
-    return f"It {_against_counting(found)}; {texts}."
+    return f"It {_against_counting(results)}; {texts}."
 
 
-def _against_counting(found: Found) -> str:
+def _against_counting(results: Results) -> str:
     """What the model can, beside one that only counts which tokens follow which."""
-    result, counting = found.evaluation, found.baseline("-gram")
+    result, counting = results.facts.eval, results.ngram
     if counting is None:
         return f"is as unsure of the next token as if {result.perplexity:,.1f} were equally likely"
     saved = 1 - result.bits_per_byte / counting.bits_per_byte
@@ -39,10 +39,10 @@ def _against_counting(found: Found) -> str:
     return f"has gone {way} of the way from counting {counting.name}s to the best prediction possible"
 
 
-def headlines(found: Found) -> list[Headline]:
+def headlines(results: Results) -> list[Headline]:
     """The numbers to remember; those that are not known of a corpus are left out."""
-    result = found.evaluation
-    even_guess, size = log(found.network.vocab_size), result.bits_per_byte / 8
+    result = results.facts.eval
+    even_guess, size = log(results.facts.model.vocab_size), result.bits_per_byte / 8
     lines = [
         Headline(
             f"{result.val_loss:.3f}",
@@ -58,11 +58,11 @@ def headlines(found: Found) -> list[Headline]:
         Headline(
             f"{result.bits_per_byte:.3f}",
             "bits a byte",
-            f"{_interval(found)}Comparable whatever the tokens are: with this model, unseen text can be "
+            f"{_interval(results)}Comparable whatever the tokens are: with this model, unseen text can be "
             f"packed to {percent(size)} of its size.",
         ),
     ]
-    counting, entropy = found.baseline("-gram"), found.bound
+    counting, entropy = results.ngram, results.entropy
     if result.ngram_gap_closed is not None and counting and entropy:
         way = (
             f"So much of the way from counting {counting.name}s ({counting.bits_per_byte:.3f} bits a byte) "
@@ -72,22 +72,15 @@ def headlines(found: Found) -> list[Headline]:
     if result.minimal_pair_acc is not None:
         pairs = "So many pairs of a right and a wrong sentence have the right one likelier. A coin: 50%."
         lines.append(Headline(percent(result.minimal_pair_acc), "minimal pairs", pairs))
-    texts = f"So many of its texts at temperature {found.params['sample']['temperature']:g}"
-    if found.story_quality.consistency is not None:
+    texts = f"So many of its texts at temperature {results.params['sample']['temperature']:g}"
+    if results.samples.consistency is not None:
         checked = f"{texts} contradict nothing, says a checker that knows how such stories go."
-        lines.append(Headline(percent(found.story_quality.consistency), "consistent", checked))
+        lines.append(Headline(percent(results.samples.consistency), "consistent", checked))
     copied = f"{texts} stand in the training text word for word, at least half of the text in one piece."
-    return [*lines, Headline(percent(found.story_quality.copy_rate), "copied", copied)]
+    return [*lines, Headline(percent(results.samples.copy_rate), "copied", copied)]
 
 
-def millions(number: int) -> str:
-    """A number of parameters or tokens, as one says it."""
-    if number < 1e6:
-        return f"{number:,}"
-    return f"{number / 1e6:,.3g} million" if number < 1e9 else f"{number / 1e9:,.3g} billion"
-
-
-def _interval(found: Found) -> str:
-    if (interval := found.evaluation.bits_per_byte_ci95) is None:
+def _interval(results: Results) -> str:
+    if (interval := results.eval_details.bits_per_byte_ci95) is None:
         return ""
     return f"{interval[0]:.3f} to {interval[1]:.3f} with 95% certainty, over documents. "

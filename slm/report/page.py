@@ -8,11 +8,11 @@ from typing import NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from slm.report.card import COMMAND, card
-from slm.report.display import DPI, MOST_SURPRISE, VISIBLE, percent, shown, surprise
-from slm.report.found import Found
-from slm.report.headlines import headlines, millions, verdict
-from slm.report.schema import Insight
+from slm.report.display import DPI, MOST_SURPRISE, VISIBLE, millions, percent, shown, surprise
+from slm.report.headlines import headlines, verdict
+from slm.report.results import Results
 from slm.report.tables import params_table, tables
+from slm.results.samples import Inspection
 
 STORIES_SHOWN = 3  # of each temperature
 PIXELS_AN_INCH = 100  # of the page; the pictures have more, for screens that do
@@ -35,7 +35,7 @@ class Span(NamedTuple):
     is_given: bool
 
 
-def report_page(found: Found) -> str:
+def report_page(results: Results) -> str:
     """The whole page. Everything that a model or a file wrote is escaped."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -46,17 +46,17 @@ def report_page(found: Found) -> str:
         keep_trailing_newline=True,
     )
     return environment.get_template("page.html").render(
-        size=millions(found.training.parameters),
-        verdict=verdict(found),
-        headlines=headlines(found),
-        pictures={name: picture(png) for name, png in found.figures.items()},
-        tables=tables(found),
-        columns={t: stories[:STORIES_SHOWN] for t, stories in found.by_temperature.items()},
-        spans=spans(found.insight),
-        card=card(found.corpus, found.tokens, found.network, found.training),
+        size=millions(results.facts.train.num_params),
+        verdict=verdict(results),
+        headlines=headlines(results),
+        pictures={name: picture(png) for name, png in results.figures.items()},
+        tables=tables(results),
+        columns={t: stories[:STORIES_SHOWN] for t, stories in results.by_temperature.items()},
+        spans=spans(results.inspection),
+        card=card(results.facts),
         command=COMMAND,
-        params=params_table(found.params),
-        versions=found.made_with,
+        params=params_table(results.params),
+        versions=results.versions,
     )
 
 
@@ -67,14 +67,14 @@ def picture(png: bytes) -> Picture:
     return Picture(uri, width * PIXELS_AN_INCH // DPI, height * PIXELS_AN_INCH // DPI)
 
 
-def spans(insight: Insight) -> list[Span]:
+def spans(inspection: Inspection) -> list[Span]:
     """The text, token by token, with what the model expected at each place."""
     found = []
-    texts, chances = insight.tokens, insight.probabilities
-    for n, (text, chance, best) in enumerate(zip(texts, chances, insight.alternatives, strict=True)):
+    texts, chances = inspection.tokens, inspection.probabilities
+    for n, (text, chance, best) in enumerate(zip(texts, chances, inspection.alternatives, strict=True)):
         others = ", ".join(f"“{shown(other)}” {percent(p)}" for other, p in best if other != text)
         tooltip = f"“{shown(text)}” {percent(chance)}\ninstead: {others}"
         heat = surprise(chance) / MOST_SURPRISE
         visible = shown(text, keep="\n").replace("\n", VISIBLE["\n"] + "\n")
-        found.append(Span(visible, round(heat, 2), tooltip, n < insight.given))
+        found.append(Span(visible, round(heat, 2), tooltip, n < inspection.given))
     return found

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from slm.report.display import percent
-from slm.report.found import Found
+from slm.report.results import Results
 
 
 class Table(NamedTuple):
@@ -13,7 +13,7 @@ class Table(NamedTuple):
     rows: list[list[str]]
 
 
-def tables(found: Found) -> dict[str, Table]:
+def tables(results: Results) -> dict[str, Table]:
     """The results' tables by name, without empty ones."""
     all_of_them = {
         "baselines": Table(
@@ -22,28 +22,28 @@ def tables(found: Found) -> dict[str, Table]:
                 [
                     b.name,
                     f"{b.bits_per_byte:.4f}",
-                    f"{b.bits_per_byte / found.evaluation.bits_per_byte:.2f} ×",
+                    f"{b.bits_per_byte / results.facts.eval.bits_per_byte:.2f} ×",
                 ]
-                for b in found.baselines
+                for b in results.baselines
             ],
         ),
         "by_position": Table(
             ["context, up to", "nats a token", "tokens", "length"],
-            [[f"{r.position:,}", f"{r.loss:.3f}", f"{r.tokens:,}", r.context] for r in found.by_position],
+            [[f"{r.position:,}", f"{r.loss:.3f}", f"{r.tokens:,}", r.context] for r in results.by_position],
         ),
         "by_frequency": Table(
             ["times in training, at least", "nats a token", "tokens", "different ones"],
             [
                 [f"{r.train_frequency:,}", f"{r.loss:.3f}", f"{r.tokens:,}", f"{r.types:,}"]
-                for r in found.by_frequency
+                for r in results.by_frequency
             ],
         ),
         "pairs": Table(
             ["phenomenon", "right", "pairs"],
-            [[r.phenomenon, percent(r.accuracy), f"{r.pairs:,}"] for r in found.pairs],
+            [[r.phenomenon, percent(r.accuracy), f"{r.pairs:,}"] for r in results.minimal_pairs],
         ),
-        "quality": _quality(found),
-        "scores": _scores(found),
+        "quality": _quality(results),
+        "scores": _scores(results),
     }
     return {name: table for name, table in all_of_them.items() if table.rows}
 
@@ -56,17 +56,19 @@ def params_table(params: dict[str, dict[str, Any]]) -> dict[str, Table]:
     }
 
 
-def _quality(found: Found) -> Table:
+def _quality(results: Results) -> Table:
     header = ["temperature", "texts", "ended", "contradict nothing", "distinct-2", "repetition", "copied"]
-    shares = [[r.eos_rate, r.consistency, r.distinct_2, r.seq_rep_4, r.copy_rate] for r in found.quality]
+    shares = [
+        [r.eos_rate, r.consistency, r.distinct_2, r.seq_rep_4, r.copy_rate] for r in results.sample_quality
+    ]
     rows = [
         [f"{r.temperature:g}", f"{r.num_samples:,}", *("" if s is None else percent(s) for s in of_row)]
-        for r, of_row in zip(found.quality, shares, strict=True)
+        for r, of_row in zip(results.sample_quality, shares, strict=True)
     ]
     return _without_empty_columns(header, rows)
 
 
-def _scores(found: Found) -> Table:
+def _scores(results: Results) -> Table:
     rows = [
         [
             name,
@@ -74,7 +76,7 @@ def _scores(found: Found) -> Table:
             f"{score.word_perplexity:,.1f}" if score.word_perplexity is not None else "",
             percent(score.last_word_accuracy) if score.last_word_accuracy is not None else "",
         ]
-        for name, score in found.scores.items()
+        for name, score in results.datasets.items()
     ]
     return _without_empty_columns(["text", "bits a byte", "perplexity a word", "last words right"], rows)
 

@@ -3,40 +3,14 @@ What a training run has to show so far, and the weights that did best.
 """
 
 import math
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from slm.core.errors import UserError
-from slm.core.files import write_table
-
-
-@dataclass(frozen=True)
-class TrainPoint:
-    """How training went in the steps since the last point."""
-
-    step: int  # done so far
-    tokens: int  # predicted so far
-    train_loss: float  # mean over these steps, nats a token
-    learning_rate: float  # of the last of them
-    grad_norm: float  # of the last of them, before it was clipped
-
-
-@dataclass(frozen=True)
-class ValidationPoint:
-    """How the model did on the validation split after so many steps."""
-
-    step: int
-    tokens: int
-    val_loss: float  # nats a token
-
-
-def write_curve(path: Path, points: list[TrainPoint] | list[ValidationPoint]) -> None:
-    """Write the points (at least one) as CSV."""
-    write_table(path, asdict(points[0]), (asdict(point).values() for point in points))
+from slm.results.train import TrainPoint, ValidationPoint
 
 
 @dataclass
@@ -71,13 +45,21 @@ class Record:
         for step, loss in enumerate(losses, start=self.step - len(losses) + 1):
             _check_finite("training", loss, step)
         mean = math.fsum(losses) / len(losses)
-        self.train_curve.append(TrainPoint(self.step, self.tokens, mean, learning_rate, grad_norms[-1]))
+        self.train_curve.append(
+            TrainPoint(
+                step=self.step,
+                tokens=self.tokens,
+                train_loss=mean,
+                learning_rate=learning_rate,
+                grad_norm=grad_norms[-1],
+            )
+        )
         self.recent.clear()
 
     def add_validation_point(self, loss: float, weights: dict[str, Tensor]) -> None:
         """Note a look at the validation split; keep a copy of the weights if they did best."""
         _check_finite("validation", loss, self.step)
-        self.validation_curve.append(ValidationPoint(self.step, self.tokens, loss))
+        self.validation_curve.append(ValidationPoint(step=self.step, tokens=self.tokens, val_loss=loss))
         if self.best is self.validation_curve[-1]:
             self.best_weights = {name: weight.to("cpu", copy=True) for name, weight in weights.items()}
 
@@ -88,7 +70,7 @@ class Record:
             tensors["recent"] = torch.stack(self.recent)
         values = {"step": self.step, "tokens": self.tokens}
         for name in ("train_curve", "validation_curve"):
-            values[name] = [asdict(point) for point in getattr(self, name)]
+            values[name] = [point.model_dump() for point in getattr(self, name)]
         return tensors, values
 
     def restore(self, tensors: dict[str, Tensor], values: dict[str, Any], device: torch.device) -> None:

@@ -13,9 +13,10 @@ from tqdm import tqdm
 from slm.core.progress import Progress
 from slm.model.gpt import IGNORED, n_params, save_model
 from slm.model.params import ModelParams
+from slm.results.train import TrainMetrics, TrainPoint, TrainSummary, ValidationPoint
 from slm.train.data import Batches
 from slm.train.distributed import is_first, n_ranks, say
-from slm.train.history import Record, TrainPoint, ValidationPoint
+from slm.train.history import Record
 from slm.train.learner import Learner
 from slm.train.params import TrainParams
 from slm.train.resume import Resume, resuming
@@ -28,7 +29,8 @@ POINTS_PER_LOOK = 10  # on the training curve, between two looks at the validati
 class TrainResult:
     """What training leaves beside the model."""
 
-    summary: dict[str, Any]  # plain numbers and text, the same on every run
+    metrics: TrainMetrics
+    summary: TrainSummary
     train_curve: list[TrainPoint]
     validation_curve: list[ValidationPoint]
     measured: dict[str, Any]  # another on every run
@@ -57,18 +59,17 @@ def train(
         learner.model.load_state_dict(record.best_weights)
         if is_first():
             save_model(learner.model, out)
-    summary = {
-        "steps": record.step,
-        "stopped_early": record.step < params.max_steps,
-        "best_step": record.best.step,
-        "best_val_loss": record.best.val_loss,
-        "tokens": record.tokens,
-        "epochs": round(record.tokens / batches.n_targets, 4),
-        "parameters": n_params(learner.model),
-        "dtype": learner.choices()["dtype"],
-        "device": learner.device.type,
-    }
-    return TrainResult(summary, record.train_curve, record.validation_curve, measured)
+    metrics = TrainMetrics(num_params=n_params(learner.model), tokens_seen=record.tokens)
+    summary = TrainSummary(
+        steps=record.step,
+        stopped_early=record.step < params.max_steps,
+        best_step=record.best.step,
+        best_val_loss=record.best.val_loss,
+        epochs=round(record.tokens / batches.n_targets, 4),
+        dtype=learner.choices()["dtype"],
+        device=learner.device.type,
+    )
+    return TrainResult(metrics, summary, record.train_curve, record.validation_curve, measured)
 
 
 def _run(

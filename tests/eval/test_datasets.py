@@ -72,14 +72,14 @@ def test_a_text_is_scored_as_the_validation_split_is(model, tokenizer, tmp_path)
     losses = token_losses(model, tokens, end, 3, 2).astype(np.float64)
     n_bytes = np.array([len(text.encode()) for text in FARM])
     path = jsonl(tmp_path, [FARM[0], " \n", *FARM[1:], ""])
-    found = evaluate_dataset(model, tokenizer, "other", params(path, "bits_per_byte"))
-    assert found == {
+    metrics, scope = evaluate_dataset(model, tokenizer, "other", params(path, "bits_per_byte"))
+    assert metrics.model_dump(exclude_none=True) == {
         "loss": pytest.approx(losses.mean()),
         "perplexity": pytest.approx(math.exp(losses.mean())),
         "bits_per_byte": pytest.approx(losses.sum() / math.log(2) / n_bytes.sum()),
-        "bits_per_byte_ci95": pytest.approx(bits_per_byte_ci95(losses, tokens, end, n_bytes)),
-        "split": [len(tokens), n_bytes.sum(), 3],
     }
+    assert scope.bits_per_byte_ci95 == pytest.approx(bits_per_byte_ci95(losses, tokens, end, n_bytes))
+    assert (scope.tokens, scope.bytes, scope.documents) == (len(tokens), n_bytes.sum(), 3)
 
 
 def test_a_text_is_read_by_the_ending_of_its_name(model, tokenizer, tmp_path):
@@ -102,11 +102,11 @@ def test_words_are_divided_by_white_space_and_each_line_ends_with_one_more(model
     losses = token_losses(model, tokens, tokenizer.token_to_id(END_OF_TEXT), 3, 2).astype(np.float64)
     lines = ["", "= The Title =", "", 'The cat says , " meow " .', "", "日本 says moo"]
     words = " <eos> ".join([*lines, ""]).split()
-    found = evaluate_dataset(model, tokenizer, "other", params(path, "word_perplexity"))
+    metrics, scope = evaluate_dataset(model, tokenizer, "other", params(path, "word_perplexity"))
     assert count_words(LINES) == len(words)
-    assert found["word_perplexity"] == pytest.approx(math.exp(losses.sum() / len(words)))
-    assert found["split"] == [len(tokens), len(LINES.encode()), 1]
-    assert "bits_per_byte_ci95" not in found
+    assert metrics.word_perplexity == pytest.approx(math.exp(losses.sum() / len(words)))
+    assert (scope.tokens, scope.bytes, scope.documents) == (len(tokens), len(LINES.encode()), 1)
+    assert scope.bits_per_byte_ci95 is None
 
 
 def test_lines_that_are_documents_make_the_same_running_text(model, tokenizer, tmp_path):
@@ -139,10 +139,14 @@ def test_last_words_are_those_that_the_model_would_write(model, tokenizer, tmp_p
     right, losses = zip(*(last_word_by_hand(model, tokenizer, text) for text in texts), strict=True)
     assert len({*right}) == 2  # some are, some are not
     path = jsonl(tmp_path, [f"{text} \n" for text in texts])  # white space at the end is no word
-    found = evaluate_dataset(model, tokenizer, "other", params(path, "last_word_accuracy"))
-    assert found["last_word_accuracy"] == sum(right) / len(texts)
-    assert found["last_word_perplexity"] == pytest.approx(math.exp(np.mean(losses)), rel=1e-4)
-    assert found["split"] == [len(tokens_of(tokenizer, texts)), len("".join(texts).encode()), len(texts)]
+    metrics, scope = evaluate_dataset(model, tokenizer, "other", params(path, "last_word_accuracy"))
+    assert metrics.last_word_accuracy == sum(right) / len(texts)
+    assert metrics.last_word_perplexity == pytest.approx(math.exp(np.mean(losses)), rel=1e-4)
+    assert (scope.tokens, scope.bytes, scope.documents) == (
+        len(tokens_of(tokenizer, texts)),
+        len("".join(texts).encode()),
+        len(texts),
+    )
 
 
 def test_documents_before_a_document_are_no_context_of_its_last_word(model, tokenizer):

@@ -10,6 +10,7 @@ import pytest
 
 from slm.eval.minimal_pairs import BATCH_SIZE, score_pairs
 from slm.eval.perplexity import token_losses
+from slm.results.eval import PairScore
 from slm.tokenizer.tokenizer import END_OF_TEXT, encode, train_bpe
 from storygrammar.grammar.generator import tell
 from storygrammar.minimal_pairs import PHENOMENA, pairs
@@ -124,9 +125,10 @@ def test_the_likelier_text_is_the_one_whose_tokens_lose_less(tokenizer, architec
             ]
             for pair in islice(pairs(phenomenon, 7), n)
         ]
-        expected.append((phenomenon, sum(good < bad for good, bad in losses) / n, n))
+        accuracy = sum(good < bad for good, bad in losses) / n
+        expected.append(PairScore(phenomenon=phenomenon, accuracy=accuracy, pairs=n))
     assert score_pairs(model, tokenizer, end, n, seed=7) == expected
-    assert {share for _, share, _ in expected} - {0.0, 1.0}
+    assert {score.accuracy for score in expected} - {0.0, 1.0}
 
 
 def test_pairs_longer_than_the_context_are_scored_in_what_fits(tokenizer):
@@ -134,5 +136,5 @@ def test_pairs_longer_than_the_context_are_scored_in_what_fits(tokenizer):
     for block_size in (4, 64):
         model = shaken(tokenizer.get_vocab_size(), by=0.2, block_size=block_size)
         scores = score_pairs(model, tokenizer, end, 10, seed=7)
-        assert [(name, n) for name, _, n in scores] == [(name, 10) for name in PHENOMENA]
-        assert all(0 <= share <= 1 for _, share, _ in scores)
+        assert [(score.phenomenon, score.pairs) for score in scores] == [(name, 10) for name in PHENOMENA]
+        assert all(0 <= score.accuracy <= 1 for score in scores)

@@ -1,28 +1,34 @@
 """Stories judged one by one and together, on stories whose every number is known."""
 
-import json
-
 import numpy as np
 import pytest
 
 from slm.data.documents import Document, write_corpus
 from slm.eval_samples.params import EvalSamplesParams
 from slm.eval_samples.quality import (
-    Story,
     judge,
     summary,
     unknown_words,
-    write_stories,
 )
+from slm.results.samples import SampleQuality, Story
 from slm.tokenizer.tokenizer import encode, train_bpe
 from tests.tiny import complaint, sample_params
 
 QUALITY = {"num_samples": 7, "max_new_tokens": 9, "temperatures": [1.0, 0.3], "seed": 5}
-STORY = Story(0.6, 1, "The cat sat on the mat.", 8, True, 0, None, [])
+STORY = Story(
+    temperature=0.6,
+    sample=1,
+    text="The cat sat on the mat.",
+    tokens=8,
+    ended=True,
+    longest_copy=0,
+    consistent=None,
+    complaints=[],
+)
 
 
 def story(**changes) -> Story:
-    return Story(**(vars(STORY) | changes))
+    return STORY.model_copy(update=changes)
 
 
 def corpus(folder, *texts):
@@ -68,7 +74,7 @@ def test_where_consistency_is_not_known_nothing_is_said_of_it():
     tokenizer = train_bpe(["a b c"], 300)
     [judged] = judge({1.0: [[5, 6]]}, 3, tokenizer, np.array([1], np.uint16), None)
     assert (judged.consistent, judged.complaints) == (None, [])
-    assert "consistency" not in summary([judged], set())
+    assert summary([judged], set()).consistency is None
 
 
 def test_a_row_sums_up_the_stories_of_a_temperature():
@@ -78,19 +84,19 @@ def test_a_row_sums_up_the_stories_of_a_temperature():
         story(text="a b c d a b c d", tokens=90, ended=True, longest_copy=20, consistent=False),
         story(text="", tokens=0, ended=True, longest_copy=0, consistent=True),
     ]
-    assert summary(stories, {"blorp"}) == {
-        "temperature": 0.6,
-        "num_samples": 4,
-        "eos_rate": 3 / 4,
-        "distinct_1": 10 / 20,
-        "distinct_2": 10 / 20,
-        "seq_rep_4": 1 / 5 / 4,
-        "vocab_coverage": 19 / 20,
-        "copy_rate": 1 / 4,
-        "longest_copy": 20,
-        "self_bleu_4": pytest.approx(2 * (2 / 3) / 4),
-        "consistency": 2 / 4,
-    }
+    assert summary(stories, {"blorp"}) == SampleQuality(
+        temperature=0.6,
+        num_samples=4,
+        eos_rate=3 / 4,
+        distinct_1=10 / 20,
+        distinct_2=10 / 20,
+        seq_rep_4=1 / 5 / 4,
+        vocab_coverage=19 / 20,
+        copy_rate=1 / 4,
+        longest_copy=20,
+        self_bleu_4=2 * (2 / 3) / 4,
+        consistency=2 / 4,
+    )
 
 
 def test_unknown_words_are_those_of_no_training_document(tmp_path):
@@ -109,16 +115,6 @@ def test_a_word_is_found_in_any_of_many_documents(tmp_path):
 def test_words_are_not_read_across_documents(tmp_path):
     train = corpus(tmp_path, "note", "book")
     assert unknown_words([story(text="notebook")], train) == {"notebook"}
-
-
-def test_stories_are_written_one_a_line_whatever_signs_they_hold(tmp_path):
-    stories = [
-        story(text='A "quote",\na line\u2028and \x85é', consistent=False, complaints=["It’s odd."]),
-        STORY,
-    ]
-    write_stories(tmp_path / "samples.jsonl", stories)
-    lines = (tmp_path / "samples.jsonl").read_text(encoding="utf-8").splitlines()
-    assert [Story(**json.loads(line)) for line in lines] == stories
 
 
 def test_stories_are_written_at_each_temperature_once_in_rising_order():

@@ -34,8 +34,8 @@ FILES = {
 def exported(request, tmp_path_factory):
     """A model, its tokenizer, and the folder that it was written to."""
     root = tmp_path_factory.mktemp("project")
-    model, tokenizer, about = write_project(root, request.param)
-    write_folder(model, tokenizer, about, root / "out/exported")
+    model, tokenizer, facts = write_project(root, request.param)
+    write_folder(model, tokenizer, facts, root / "out/exported")
     return model, tokenizer, root / "out/exported"
 
 
@@ -78,9 +78,9 @@ def test_tokens_are_those_of_the_project_after_an_end_of_text(exported):
 
 def test_the_files_are_the_same_bytes_each_time_and_no_others(exported, tmp_path):
     model, tokenizer, folder = exported
-    _, _, about = write_project(tmp_path, "gelu")
+    _, _, facts = write_project(tmp_path, "gelu")
     (tmp_path / "empty").mkdir()
-    write_folder(model, tokenizer, about, tmp_path / "empty")
+    write_folder(model, tokenizer, facts, tmp_path / "empty")
     assert {path.name for path in folder.iterdir()} == FILES
     for name in FILES - {"README.md"}:
         assert (tmp_path / "empty" / name).read_bytes() == (folder / name).read_bytes()
@@ -92,7 +92,11 @@ def test_the_card_says_what_it_is_made_of_how_good_it_is_and_how_far_it_sees(exp
     card = (folder / "README.md").read_text()
     assert "\ndatasets: [owner/tales]\n" in card
     assert "\nlicense:" not in card  # it is not this project's to give
-    for row in ("| Size | 5,000 parameters; ", "| loss | 2.0000 nats a token |", "| bits a byte | 1.2500 |"):
+    for row in (
+        "| Size | 5,000 parameters, ",
+        "| loss | 2.0000 nats per token |",
+        "| bits per byte | 1.0000 |",
+    ):
         assert row in card
     sees = {"gpt2": "has 32 positions", "nanochat": "within 32 tokens", "qwen3": "(`sliding_window`)"}
     kind = model_type(model.params)
@@ -100,11 +104,11 @@ def test_the_card_says_what_it_is_made_of_how_good_it_is_and_how_far_it_sees(exp
 
 
 def test_the_card_names_the_weights_that_training_started_from(tmp_path):
-    model, _, about = write_project(tmp_path, "gelu")
-    assert "Started from" not in model_card(model, about)
-    training = about.training.model_copy(update={"init_from": "data/own/gpt2"})
-    assert "\n| Started from | the weights in data/own/gpt2 |\n" in model_card(
-        model, about._replace(training=training)
+    model, _, facts = write_project(tmp_path, "gelu")
+    assert "Initial weights" not in model_card(model, facts)
+    details = facts.train_details.model_copy(update={"init_from": "data/own/gpt2"})
+    assert "\n| Initial weights | from data/own/gpt2 |\n" in model_card(
+        model, facts._replace(train_details=details)
     )
 
 
@@ -135,7 +139,7 @@ def test_a_tuned_model_beside_which_are_no_results_gets_a_card_without_figures(t
     assert {path.name for path in (tmp_path / "new").iterdir()} == FILES
     card = (tmp_path / "new/README.md").read_text()
     assert f"# A language model of {n_params(model):,} parameters\n" in card
-    assert "\n| Architecture | GPT, modern (" in card
+    assert "\n| Architecture | Transformer (" in card
     assert "within 32 tokens" in card
     assert not any(word in card for word in ("held out", "owner/tales", "nats", "license:"))
 
@@ -167,20 +171,20 @@ def test_what_is_wrong_is_said_in_a_line_and_nothing_is_written(
 
 
 def test_without_results_the_missing_one_is_named(tmp_path):
-    model, tokenizer, about = write_project(tmp_path, "gelu")
+    model, tokenizer, facts = write_project(tmp_path, "gelu")
     (tmp_path / "reports/eval.json").unlink()
     with pytest.raises(UserError, match=r"reports/eval\.json: no such file; `dvc repro` makes it"):
-        export.read_about(tmp_path / "models")
-    write_folder(model, tokenizer, about, tmp_path / "new")
+        export.find_facts(tmp_path / "models")
+    write_folder(model, tokenizer, facts, tmp_path / "new")
     assert json.loads((tmp_path / "new/config.json").read_text())["model_type"] == "nanochat"
 
 
 def test_a_full_disk_leaves_nothing(tmp_path):
-    model, tokenizer, about = write_project(tmp_path, "gelu")
+    model, tokenizer, facts = write_project(tmp_path, "gelu")
     before = sorted(tmp_path.rglob("*"))
     with (
         file_size_limit(20_000),
         pytest.raises(UserError, match="new: could not be written: File too large"),
     ):
-        write_folder(model, tokenizer, about, tmp_path / "new")
+        write_folder(model, tokenizer, facts, tmp_path / "new")
     assert sorted(tmp_path.rglob("*")) == before

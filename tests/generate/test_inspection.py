@@ -7,10 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from slm.core.errors import UserError
+from slm.core.tables import read_result, write_result
 from slm.eval.perplexity import token_losses
 from slm.generate.inspection import MAX_ATTENTION, AttentionWeights, inspect
+from slm.model.gpt import new_gpt
+from slm.results.samples import Inspection
 from slm.tokenizer.tokenizer import END_OF_TEXT, decode, encode, train_bpe
-from tests.tiny import shaken
+from tests.tiny import model_params, shaken
 
 TEXT = "A cat sat on a mat, naïve 猫 and 🐈.\n" * 20
 SHAPES = {
@@ -73,7 +77,7 @@ def test_recording_attention_does_not_change_logits(model):
 
 
 def test_attention_is_causal_and_sums_to_one(model, tokenizer):
-    found = np.array(inspect(model, tokenizer, encode(tokenizer, TEXT))["attention"])
+    found = np.array(inspect(model, tokenizer, encode(tokenizer, TEXT)).attention)
     sizes = model.params
     assert found.shape == (sizes.n_layer, sizes.n_head, MAX_ATTENTION, MAX_ATTENTION)
     np.testing.assert_allclose(found.sum(-1), 1, atol=MAX_ATTENTION * 0.0005)
@@ -84,13 +88,13 @@ def test_attention_is_causal_and_sums_to_one(model, tokenizer):
 def test_probabilities_match_token_losses(model, tokenizer):
     ids = encode(tokenizer, TEXT)[:60]
     losses = token_losses(model, np.array(ids), tokenizer.token_to_id(END_OF_TEXT), None, batch_size=4)
-    found = inspect(model, tokenizer, ids)["probabilities"]
+    found = inspect(model, tokenizer, ids).probabilities
     assert found == pytest.approx([math.exp(-loss) for loss in losses], rel=1e-3)
 
 
 def test_alternatives_are_the_most_likely_tokens(model, tokenizer):
     ids = encode(tokenizer, TEXT)[:10]
-    found = inspect(model, tokenizer, ids)["alternatives"]
+    found = inspect(model, tokenizer, ids).alternatives
     for n, best in enumerate(found):
         with torch.inference_mode():
             logits = model(torch.tensor([[tokenizer.token_to_id(END_OF_TEXT), *ids[:n]]]))[0, -1]
@@ -103,19 +107,47 @@ def test_tokens_concatenate_to_the_text(model, tokenizer):
     text = "A cat 🐈 sat.\n猫"
     ids = [*encode(tokenizer, text), tokenizer.token_to_id(END_OF_TEXT)]
     found = inspect(model, tokenizer, ids, n_given=3)
-    assert len(found["tokens"]) == len(found["probabilities"]) == len(found["alternatives"]) == len(ids)
-    assert "".join(found["tokens"]) == text + END_OF_TEXT
-    assert found["given"] == 3
+    assert len(found.tokens) == len(found.probabilities) == len(found.alternatives) == len(ids)
+    assert "".join(found.tokens) == text + END_OF_TEXT
+    assert found.given == 3
 
 
 def test_inspection_stops_at_block_size(model, tokenizer):
     ids = encode(tokenizer, TEXT)
     assert len(ids) > 64
-    assert len(inspect(model, tokenizer, ids, n_given=100)["tokens"]) == 64
-    assert inspect(model, tokenizer, ids, n_given=100)["given"] == 64
+    assert len(inspect(model, tokenizer, ids, n_given=100).tokens) == 64
+    assert inspect(model, tokenizer, ids, n_given=100).given == 64
 
 
 def test_inspection_of_one_token_is_valid_json(model, tokenizer):
     found = inspect(model, tokenizer, [tokenizer.token_to_id(END_OF_TEXT)])
-    assert np.array(found["attention"]).tolist() == np.ones((2, model.params.n_head, 1, 1)).tolist()
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert np.array(found.attention).tolist() == np.ones((2, model.params.n_head, 1, 1)).tolist()
+    assert Inspection(**json.loads(json.dumps(found.model_dump(), allow_nan=False))) == found
+
+
+def test_an_inspection_is_read_back(tmp_path):
+    tokenizer = train_bpe(["a cat sat"], 270)
+    model = new_gpt(model_params(), tokenizer.get_vocab_size()).eval()
+    inspection = inspect(model, tokenizer, encode(tokenizer, "a cat"))
+    write_result(tmp_path / "inspection.json", inspection, indent=None)
+    assert read_result(tmp_path / "inspection.json", Inspection) == inspection
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tokens": ["a"]}, "json: tokens, probabilities and alternatives must have the same length"),
+        ({"attention": [[[[1.0, 0.0]]]]}, "json: attention must be square, with at most one row per token"),
+        ({"attention": []}, "json: attention must be square"),
+        ({"probabilities": [0.5, 1.5]}, r"json: probabilities.1: must be less than or equal to 1"),
+    ],
+)
+def test_an_inspection_of_inconsistent_shapes_is_refused(tmp_path, change, message):
+    right = {"given": 0, "tokens": ["a", "b"], "probabilities": [0.5, 0.5], "alternatives": [[], []]}
+    right |= {"attention": [[[[1.0, 0.0], [0.5, 0.5]]]]}
+    path = tmp_path / "inspection.json"
+    path.write_text(json.dumps(right))
+    assert read_result(path, Inspection).tokens == ["a", "b"]
+    path.write_text(json.dumps(right | change))
+    with pytest.raises(UserError, match=message):
+        read_result(path, Inspection)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from slm.model.gpt import GPT, IGNORED, cross_entropy, n_params, new_gpt
+from slm.model.params import ModelConfig
 from tests.tiny import model_params, shaken
 
 VOCAB = 11
@@ -132,3 +133,19 @@ def test_ignored_targets_count_for_nothing():
     expected = -(logs[0, 0, 1] + logs[0, 2, 3] + logs[1, 1, 5])
     torch.testing.assert_close(cross_entropy(logits, targets, reduction="sum"), expected)
     torch.testing.assert_close(cross_entropy(logits, targets), expected / 3)
+
+
+@pytest.mark.parametrize("shape", [
+    {"architecture": "classic"},
+    {"architecture": "modern", "tied": False},
+    {"architecture": "modern", "tied": True, "n_head": 3, "n_kv_head": 1},
+])  # fmt: skip
+def test_flops_per_token_are_six_per_multiplying_weight_and_those_of_attention(shape):
+    params, vocab_size = model_params(**shape | {"n_embd": 24}), 50
+    model = new_gpt(params, vocab_size)
+    weights = {id(p): p for name, p in model.named_parameters() if "embedding" not in name}
+    weights[id(model.head_weight)] = model.head_weight
+    products = sum(p.numel() for p in weights.values())
+    config = ModelConfig(architecture="gpt", vocab_size=vocab_size, model=params)
+    attention = 12 * params.n_layer * params.n_embd * params.block_size
+    assert config.flops_per_token(n_params(model)) == 6 * products + attention

@@ -19,19 +19,16 @@ from slm.report.figures.evaluation import (
 )
 from slm.report.figures.style import BLUE, ORANGE, printable, save, spread
 from slm.report.figures.text import MOST_TOKENS, draw_attention, draw_heat, first_sentence, lay_out
-from slm.report.schema import (
-    Baseline,
-    FrequencyLoss,
-    Insight,
-    PairScore,
-    PositionLoss,
-    Quality,
-    TrainPoint,
-    ValidationPoint,
-)
+from slm.results.eval import Baseline, FrequencyLoss, PairScore, PositionLoss
+from slm.results.samples import Inspection
+from slm.results.train import TrainPoint, ValidationPoint
+from tests.findings import quality
 
-TRAIN = [TrainPoint(tokens=100 * n, train_loss=4 / n, learning_rate=0.1, grad_norm=1) for n in range(1, 9)]
-VALIDATION = [ValidationPoint(tokens=400 * n, val_loss=4 / (n + 1)) for n in range(3)]
+TRAIN = [
+    TrainPoint(step=n, tokens=100 * n, train_loss=4 / n, learning_rate=0.1, grad_norm=1.0)
+    for n in range(1, 9)
+]
+VALIDATION = [ValidationPoint(step=n, tokens=400 * n, val_loss=4 / (n + 1)) for n in range(3)]
 BASELINES = [
     Baseline(name=name, kind=kind, bits_per_byte=bits)
     for name, kind, bits in (
@@ -61,7 +58,7 @@ ODD = [
 def an_insight(tokens, n_layer=2, n_head=3):
     n = min(len(tokens), 48)
     rows = [[1 / (t + 1) if s <= t else 0.0 for s in range(n)] for t in range(n)]
-    return Insight(
+    return Inspection(
         given=2,
         tokens=tokens,
         probabilities=[0.5] * len(tokens),
@@ -96,7 +93,7 @@ def test_the_loss_is_also_over_operations():
 
 
 def test_a_run_whose_loss_rose_still_has_its_names_inside():
-    worse = [*VALIDATION, ValidationPoint(tokens=1200, val_loss=99)]
+    worse = [*VALIDATION, ValidationPoint(step=3, tokens=1200, val_loss=99)]
     axes = draw_loss(TRAIN, worse, BASELINES, nats_per_bit=1, flops_per_token=1).axes[0]
     assert max(text.xy[1] for text in axes.texts) <= 1.05
 
@@ -167,15 +164,10 @@ def test_pairs_are_in_order_and_those_worse_than_a_coin_in_another_colour():
     assert [line.get_xdata() for line in axes.lines] == [[0.5, 0.5]]
 
 
-def qualities(**known):
-    shared = {"num_samples": 9, "eos_rate": 1, "distinct_2": 0.5, "seq_rep_4": 0, "copy_rate": 0.1}
-    return [Quality(temperature=t, **shared, **known) for t in (0.5, 1.0)]
-
-
 def test_consistency_is_a_panel_only_where_it_is_known():
-    panels = draw_quality(qualities(consistency=0.8)).axes
-    assert [axes.lines[0].get_ydata().tolist() for axes in panels] == [[0.8] * 2, [0.5] * 2, [0.1] * 2]
-    assert len(draw_quality(qualities()).axes) == 2
+    panels = draw_quality([quality(t, consistency=0.8) for t in (0.5, 1.0)]).axes
+    assert [axes.lines[0].get_ydata().tolist() for axes in panels] == [[0.8] * 2, [0.5] * 2, [0.25] * 2]
+    assert len(draw_quality([quality(t, None) for t in (0.5, 1.0)]).axes) == 2
 
 
 @given(st.lists(st.text(max_size=30), min_size=1, max_size=9), st.integers(2, 20))

@@ -1,4 +1,4 @@
-"""The report is one page that opens anywhere, says what was found, and trusts no text in it."""
+"""The report is one page that opens anywhere, says what was results, and trusts no text in it."""
 
 import json
 import re
@@ -8,13 +8,13 @@ from html.parser import HTMLParser
 import pytest
 
 from slm.core.errors import UserError
-from slm.report.found import read_found
 from slm.report.page import report_page
+from slm.report.results import read_results
 from slm.report.short import report_in_short
 from slm.report.tables import tables
 from stages import plot
 from tests.browser import dom_of, needs_browser
-from tests.findings import HOSTILE, PARAMS, with_scores, write, write_picture, write_results
+from tests.findings import HOSTILE, PARAMS, with_datasets, write, write_figure, write_results
 
 
 def read(folder):
@@ -22,16 +22,16 @@ def read(folder):
     with chdir(folder):
         plot.main(None)  # which asks nothing of dvc.yaml
     names = [path.stem for path in (folder / "reports/datasets").glob("*.json")]
-    return read_found(folder, with_scores(*names))
+    return read_results(folder, with_datasets(*names))
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
+def results(tmp_path_factory):
     return read(write_results(tmp_path_factory.mktemp("known"), known=True))
 
 
 @pytest.fixture(scope="module")
-def found_less(tmp_path_factory):
+def fewer_results(tmp_path_factory):
     """Of a corpus without n-grams, entropy, pairs, a checker or further texts."""
     return read(write_results(tmp_path_factory.mktemp("less"), known=False))
 
@@ -88,8 +88,8 @@ def seen_in_browser(html, folder, width, *options):
 
 
 @needs_browser
-def test_a_browser_shows_all_pictures_and_tables_and_asks_for_nothing_else(found, tmp_path):
-    seen = seen_in_browser(report_page(found), tmp_path, 1200)
+def test_a_browser_shows_all_pictures_and_tables_and_asks_for_nothing_else(results, tmp_path):
+    seen = seen_in_browser(report_page(results), tmp_path, 1200)
     assert len(seen["pictures"]) == len(seen["titles"]) == 8
     assert min(seen["pictures"]) == 960
     assert len(seen["tables"]) == 6 + len(PARAMS)
@@ -100,15 +100,15 @@ def test_a_browser_shows_all_pictures_and_tables_and_asks_for_nothing_else(found
 
 
 @needs_browser
-def test_on_a_narrow_screen_in_the_dark_nothing_hangs_over_the_edge(found, tmp_path):
-    seen = seen_in_browser(report_page(found), tmp_path, 500, "--blink-settings=preferredColorScheme=0")
+def test_on_a_narrow_screen_in_the_dark_nothing_hangs_over_the_edge(results, tmp_path):
+    seen = seen_in_browser(report_page(results), tmp_path, 500, "--blink-settings=preferredColorScheme=0")
     assert seen["overflow"] <= 0
     assert max(seen["cut"]) <= 0
     assert seen["paper"] == "rgb(23, 23, 23)"
 
 
-def test_no_text_of_a_model_or_a_file_becomes_part_of_the_page(found):
-    page = Page(report_page(found))
+def test_no_text_of_a_model_or_a_file_becomes_part_of_the_page(results):
+    page = Page(report_page(results))
     tags = {tag for tag, _ in page.elements}
     assert not tags & {"script", "link", "iframe", "object", "base", "form"}
     for _, attrs in page.elements:
@@ -120,24 +120,24 @@ def test_no_text_of_a_model_or_a_file_becomes_part_of_the_page(found):
     assert sum(HOSTILE in span.get("title", "") for span in page.all("span")) == 4
 
 
-def test_each_temperature_has_its_first_three_stories_with_what_is_wrong_with_them(found):
-    page = Page(report_page(found))
+def test_each_temperature_has_its_first_three_stories_with_what_is_wrong_with_them(results):
+    page = Page(report_page(results))
     order = re.findall(r"(\d) at ([\d.]+)\. Once", page.text)
     assert order == [(str(n), t) for t in ("0.5", "1.0") for n in (1, 2, 3)]
     assert [attrs.get("class") for attrs in page.all("p")].count("complaint") == 6
     assert page.text.count("[…]") == 2  # the first of each did not end
 
 
-def test_each_token_says_how_likely_it_was_and_what_else_was(found):
-    spans = [span for span in Page(report_page(found)).all("span") if "title" in span]
+def test_each_token_says_how_likely_it_was_and_what_else_was(results):
+    spans = [span for span in Page(report_page(results)).all("span") if "title" in span]
     assert [span["style"] for span in spans] == ["--p:0.1", "--p:1.0", "--p:0.2", "--p:0.0"]
     assert spans[0]["title"] == f"“Once” 50%\ninstead: “{HOSTILE}” 25%"
     assert [span.get("class") for span in spans] == ["given", None, None, None]
 
 
-def test_what_is_not_known_of_a_corpus_is_not_there(found, found_less):
-    assert found.figures.keys() - found_less.figures.keys() == {"pairs"}
-    more, less = (Page(report_page(f)).text for f in (found, found_less))
+def test_what_is_not_known_of_a_corpus_is_not_there(results, fewer_results):
+    assert results.figures.keys() - fewer_results.figures.keys() == {"pairs"}
+    more, less = (Page(report_page(f)).text for f in (results, fewer_results))
     for words in (
         "gap closed",
         "minimal pairs",
@@ -151,8 +151,8 @@ def test_what_is_not_known_of_a_corpus_is_not_there(found, found_less):
     assert "None" not in less
 
 
-def test_tables_hold_the_numbers_and_no_empty_columns(found, found_less):
-    more, less = tables(found), tables(found_less)
+def test_tables_hold_the_numbers_and_no_empty_columns(results, fewer_results):
+    more, less = tables(results), tables(fewer_results)
     assert more.keys() - less.keys() == {"pairs", "scores"}
     assert more["scores"] == (["text", "bits a byte", "last words right"], [["lambada", "2.500", "12%"]])
     assert more["baselines"].rows[1] == ["5-gram", "1.6000", "1.60 ×"]
@@ -161,8 +161,8 @@ def test_tables_hold_the_numbers_and_no_empty_columns(found, found_less):
     assert less["quality"].rows[0] == ["0.5", "4", "100%", "50%", "0%", "25%"]
 
 
-def test_every_setting_and_version_is_there(found):
-    text = Page(report_page(found)).text
+def test_every_setting_and_version_is_there(results):
+    text = Page(report_page(results)).text
     for section, keys in PARAMS.items():
         assert section in text
         for key, value in keys.items():
@@ -173,18 +173,18 @@ def test_every_setting_and_version_is_there(found):
     assert "Pillow==1.0, torch==2.0" in text
 
 
-def test_the_same_findings_are_the_same_page(found):
-    assert report_page(found) == report_page(found)
-    assert report_in_short(found) == report_in_short(found)
+def test_the_same_findings_are_the_same_page(results):
+    assert report_page(results) == report_page(results)
+    assert report_in_short(results) == report_in_short(results)
 
 
-def test_in_short_it_is_headlines_pictures_that_are_there_and_two_texts(found):
-    page = report_in_short(found)
+def test_in_short_it_is_headlines_pictures_that_are_there_and_two_texts(results):
+    page = report_in_short(results)
     assert page.startswith("# A language model of 5,000 parameters\n\nIt has gone 75% of the way from")
     assert "| bits a byte | **1.000** | 0.900 to 1.100" in page
     pictures = re.findall(r"!\[.*\]\(figures/(\w+)\.png\)", page)
     assert pictures == ["loss", "bits_per_byte", "quality", "heat"]
-    assert set(pictures) <= set(found.figures)
+    assert set(pictures) <= set(results.figures)
     quoted = [line.removeprefix("> ") for line in page.splitlines() if line.startswith("> ")]
     assert len(quoted) == 2 * 3
     assert quoted[0].startswith(r"1 at 1.0. Once \*there\* was \<script src='http://localhost/x.js'\>")
@@ -195,34 +195,35 @@ def test_in_short_it_is_headlines_pictures_that_are_there_and_two_texts(found):
 
 @pytest.mark.parametrize("name", [
     "data/corpus/summary.json", "data/inspection.json", "data/samples.jsonl", "models/config.json",
-    "reports/baselines.csv", "reports/by_frequency.csv", "reports/by_position.csv", "reports/eval.json",
+    "reports/baselines.csv", "reports/details/eval.json", "reports/details/train.json",
+    "reports/by_frequency.csv", "reports/by_position.csv", "reports/eval.json",
     "reports/eval_samples.csv", "reports/eval_samples.json", "reports/tokens.json", "reports/train.json",
 ])  # fmt: skip
 def test_a_missing_result_is_one_line_that_names_it(tmp_path, name):
     (write_results(tmp_path, known=True) / name).unlink()
     with pytest.raises(UserError) as error:
-        read_found(tmp_path, PARAMS)
+        read_results(tmp_path, PARAMS)
     assert str(error.value) == f"{tmp_path / name}: no such file; `dvc repro` makes it"
 
 
 def test_a_score_that_is_not_under_its_name_is_refused(tmp_path):
     write_results(tmp_path, known=True)
     write(tmp_path, "reports/datasets/wikitext.json", {"lambada": {"bits_per_byte": 2.5}})
-    with pytest.raises(UserError, match=r"wikitext\.json: eval_dataset: None should be a valid dictionary"):
-        read_found(tmp_path, with_scores("wikitext"))
+    with pytest.raises(UserError, match=r"wikitext\.json: wikitext: must be a JSON object"):
+        read_results(tmp_path, with_datasets("wikitext"))
 
 
 def test_a_score_that_is_no_longer_asked_for_is_left_out(tmp_path):
     write_results(tmp_path, known=True)
-    write_picture(tmp_path)
-    assert read_found(tmp_path, with_scores("lambada")).scores.keys() == {"lambada"}
-    assert read_found(tmp_path, PARAMS).scores == {}
+    write_figure(tmp_path)
+    assert read_results(tmp_path, with_datasets("lambada")).datasets.keys() == {"lambada"}
+    assert read_results(tmp_path, PARAMS).datasets == {}
 
 
 def test_without_pictures_there_is_no_report(tmp_path):
     write_results(tmp_path, known=True)
-    with pytest.raises(UserError, match=r"reports/figures: no pictures; `dvc repro` makes them"):
-        read_found(tmp_path, PARAMS)
+    with pytest.raises(UserError, match=r"reports/figures: no figures; `dvc repro` plots them"):
+        read_results(tmp_path, PARAMS)
     write(tmp_path, "reports/figures/loss.png", "no picture")
     with pytest.raises(UserError, match=r"reports/figures/loss\.png: not a PNG"):
-        read_found(tmp_path, PARAMS)
+        read_results(tmp_path, PARAMS)

@@ -122,12 +122,12 @@ def test_a_training_split_of_just_one_window_is_enough(project):
 
 
 def test_training_starts_from_an_export_of_the_model_and_says_so(project):
-    best = json.loads(Path("reports/train.json").read_text())["also"][0]["best_val_loss"]
+    best = json.loads(Path("reports/details/train.json").read_text())["best_val_loss"]
     started(nothing)()
     assert run(Case("", "train", nothing))[0] == 0
     first = Path("reports/val.csv").read_text().splitlines()[1]
     assert float(first.split(",")[-1]) == pytest.approx(best, rel=1e-5)
-    assert json.loads(Path("reports/train.json").read_text())["also"][0]["init_from"] == START
+    assert json.loads(Path("reports/details/train.json").read_text())["init_from"] == START
 
 
 def test_a_log_that_cannot_be_written_is_a_warning_and_the_results_are_there(project):

@@ -50,7 +50,7 @@ def test_every_declared_output_is_there(project):
 def test_evaluation_counts_every_token_of_the_validation_bin(project):
     result = json.loads(Path("reports/eval.json").read_text())
     tokens = np.fromfile("data/tokens/validation.bin", dtype="<u2")
-    assert result["also"][0]["split"][0] == len(tokens)
+    assert json.loads(Path("reports/details/eval.json").read_text())["tokens"] == len(tokens)
     assert np.exp(result["val_loss"]) == pytest.approx(result["perplexity"])
     with Path("reports/baselines.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

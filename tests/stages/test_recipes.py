@@ -247,7 +247,8 @@ def assert_complete(recipe):
     assert json.loads(Path("models/config.json").read_text())["model"] == values["model"]
     result = json.loads(Path("reports/eval.json").read_text())
     assert math.isfinite(result["perplexity"])
-    assert result["also"][0]["split"][0] == len(open_bin(Path("data/tokens"), "validation"))
+    details = json.loads(Path("reports/details/eval.json").read_text())
+    assert details["tokens"] == len(open_bin(Path("data/tokens"), "validation"))
     headings = re.findall("^## (.*)$", Path("reports/samples.md").read_text(), re.MULTILINE)
     assert headings == [prompt or "(empty prompt)" for prompt in values["sample"]["prompts"]]
     assert len([*Path("reports/figures").glob("*.png")]) == (9 if recipe == "quickstart" else 8)

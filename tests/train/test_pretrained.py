@@ -83,8 +83,8 @@ def test_training_begins_where_the_exported_model_ended(tmp_path):
     first = train(params, steps, windows(steps), VOCAB, tmp_path / "models")
     weights = load_model(tmp_path / "models").state_dict()
     second = train(params, steps, windows(steps), VOCAB, tmp_path / "second", weights=weights)
-    assert second.validation_curve[0].val_loss == first.summary["best_val_loss"]
-    assert second.summary["best_val_loss"] < first.summary["best_val_loss"]
+    assert second.validation_curve[0].val_loss == first.summary.best_val_loss
+    assert second.summary.best_val_loss < first.summary.best_val_loss
 
 
 def test_an_empty_folder_gives_no_weights_and_a_missing_one_is_named(tmp_path):

@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from slm.core.errors import UserError
-from slm.train.history import write_curve
+from slm.core.tables import write_rows
+from slm.results.train import TrainPoint, ValidationPoint
 from slm.train.resume import Resume
 from slm.train.trainer import train
 from tests import killing
@@ -37,9 +38,10 @@ def trained(out: Path, root: Path, dropout: float = 0.1, **changes):
     resume = Resume(root, inputs)
     params = train_params(**changes)
     result = train(model_params(dropout=dropout), params, windows(params), VOCAB, out, resume)
-    write_curve(out / "train.csv", result.train_curve)
-    write_curve(out / "val.csv", result.validation_curve)
-    (out / "train.json").write_text(json.dumps(result.summary))
+    write_rows(out / "train.csv", TrainPoint, result.train_curve)
+    write_rows(out / "val.csv", ValidationPoint, result.validation_curve)
+    facts = result.metrics.model_dump() | result.summary.model_dump()
+    (out / "train.json").write_text(json.dumps(facts))
     return result
 
 

@@ -1,15 +1,14 @@
 """Training as a whole, on models small enough to run for real."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
 
 from slm.core.errors import UserError
+from slm.core.tables import write_rows
 from slm.model.gpt import load_model
+from slm.results.train import TrainPoint, ValidationPoint
 from slm.train.data import Windows
-from slm.train.history import TrainPoint, ValidationPoint, write_curve
 from slm.train.learner import Learner
 from slm.train.trainer import train
 from tests.tiny import model_params, train_params
@@ -53,12 +52,12 @@ def test_the_curves_and_the_summary_agree_with_each_other(tmp_path):
     assert [p.step for p in result.train_curve] == list(range(1, 24))
     best = min(result.validation_curve, key=lambda point: point.val_loss)
     summary = result.summary
-    assert (summary["best_step"], summary["best_val_loss"]) == (best.step, best.val_loss)
-    assert summary["steps"] == 23
-    assert summary["stopped_early"] is False
-    assert summary["tokens"] == 23 * 2 * 4 * 8  # 250 windows an epoch, none with an overlap
-    assert summary["epochs"] == pytest.approx(summary["tokens"] / 2000, abs=1e-4)
-    assert summary["parameters"] == sum(p.numel() for p in load_model(tmp_path).parameters())
+    assert (summary.best_step, summary.best_val_loss) == (best.step, best.val_loss)
+    assert summary.steps == 23
+    assert summary.stopped_early is False
+    assert result.metrics.tokens_seen == 23 * 2 * 4 * 8  # 250 windows an epoch, none with an overlap
+    assert summary.epochs == pytest.approx(result.metrics.tokens_seen / 2000, abs=1e-4)
+    assert result.metrics.num_params == sum(p.numel() for p in load_model(tmp_path).parameters())
     assert best.val_loss < result.validation_curve[0].val_loss - 0.3
 
 
@@ -73,7 +72,7 @@ def test_the_model_that_is_kept_is_the_best_not_the_last(tmp_path):
     result = run(tmp_path, noise, VALIDATION, max_steps=60, eval_interval=5, learning_rate=0.02)
     losses = [point.val_loss for point in result.validation_curve]
     assert min(losses) < losses[-1]
-    assert result.summary["best_val_loss"] == min(losses)
+    assert result.summary.best_val_loss == min(losses)
 
     learner = Learner(model_params(), train_params(), VOCAB)
     learner.model.load_state_dict(load_model(tmp_path).state_dict())
@@ -86,10 +85,10 @@ def test_training_stops_when_patience_runs_out(tmp_path):
     noise = np.random.default_rng(0).integers(VOCAB, size=64).astype(np.uint16)
     result = run(tmp_path, noise, VALIDATION, max_steps=500, eval_interval=5, learning_rate=0.02, patience=3)
     losses = [point.val_loss for point in result.validation_curve]
-    assert result.summary["stopped_early"] is True
-    assert result.summary["steps"] == result.summary["best_step"] + 3 * 5 < 500
+    assert result.summary.stopped_early is True
+    assert result.summary.steps == result.summary.best_step + 3 * 5 < 500
     assert min(losses[-3:]) >= losses[-4] == min(losses)
-    assert result.train_curve[-1].step == result.summary["steps"]
+    assert result.train_curve[-1].step == result.summary.steps
 
 
 def test_batches_in_parts_have_the_gradient_of_the_whole():
@@ -112,7 +111,7 @@ def test_a_length_warm_up_learns_from_the_same_tokens_in_as_many_steps(tmp_path)
     )
     assert [point.tokens for point in short.train_curve] == [point.tokens for point in whole.train_curve]
     assert short.train_curve[0].train_loss != whole.train_curve[0].train_loss
-    assert short.summary["best_val_loss"] == pytest.approx(whole.summary["best_val_loss"], abs=0.2)
+    assert short.summary.best_val_loss == pytest.approx(whole.summary.best_val_loss, abs=0.2)
 
 
 def test_a_block_that_cannot_be_cut_is_named():
@@ -125,7 +124,7 @@ def test_muon_and_the_modern_model_learn_faster_than_adamw_and_the_classic_one(t
     params = {"max_steps": 60, "eval_interval": 60}
     muon = train_params(optimizer="muon", **params)
     loss = train(modern, muon, windows(muon), VOCAB, tmp_path)
-    assert loss.summary["best_val_loss"] < run(tmp_path, **params).summary["best_val_loss"]
+    assert loss.summary.best_val_loss < run(tmp_path, **params).summary.best_val_loss
 
 
 def test_gradients_are_clipped_to_the_norm_and_reported_unclipped():
@@ -145,8 +144,8 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         torch.manual_seed(len(name))
         result = run(tmp_path / name, seed=seed)
-        write_curve(tmp_path / name / "train.csv", result.train_curve)
-        write_curve(tmp_path / name / "val.csv", result.validation_curve)
+        write_rows(tmp_path / name / "train.csv", TrainPoint, result.train_curve)
+        write_rows(tmp_path / name / "val.csv", ValidationPoint, result.validation_curve)
     for file in ("model.safetensors", "config.json", "train.csv", "val.csv"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
     assert (tmp_path / "a/model.safetensors").read_bytes() != (tmp_path / "c/model.safetensors").read_bytes()
@@ -186,8 +185,8 @@ def test_an_empty_split_is_named(tmp_path, name):
 
 def test_bfloat16_training_learns_as_well(tmp_path):
     result = run(tmp_path, dtype="bfloat16", max_steps=30)
-    assert result.summary["dtype"] == "bfloat16"
-    assert result.summary["best_val_loss"] < result.validation_curve[0].val_loss - 0.3
+    assert result.summary.dtype == "bfloat16"
+    assert result.summary.best_val_loss < result.validation_curve[0].val_loss - 0.3
     assert all(p.dtype == torch.float32 for p in load_model(tmp_path).parameters())
 
 
@@ -208,12 +207,3 @@ def test_compiled_training_has_the_same_losses(tmp_path, dtype):
     tolerance = 1e-4 if dtype == "float32" else 1e-2
     for a, b in zip(plain, compiled, strict=True):
         assert a.train_loss == pytest.approx(b.train_loss, rel=tolerance)
-
-
-def test_curves_are_written_as_csv(tmp_path):
-    write_curve(tmp_path / "train.csv", [TrainPoint(10, 1234567, 1 / 3, 1e-5, math.pi * 1000)])
-    assert (tmp_path / "train.csv").read_text() == (
-        "step,tokens,train_loss,learning_rate,grad_norm\n10,1234567,0.333333,1e-05,3141.59\n"
-    )
-    write_curve(tmp_path / "val.csv", [ValidationPoint(0, 0, 2.5), ValidationPoint(5, 160, 1.25)])
-    assert (tmp_path / "val.csv").read_text() == "step,tokens,val_loss\n0,0,2.5\n5,160,1.25\n"

@@ -4,7 +4,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from slm.report.figures.style import BLUE, GRAY, GREEN, ORANGE, WIDTH, label_right, new_axes
-from slm.report.schema import Baseline, TrainPoint, ValidationPoint
+from slm.results.eval import Baseline
+from slm.results.train import TrainPoint, ValidationPoint
 
 HEADROOM = 1.2  # times the second look's loss: the first fall is steep, and the same for all
 

@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from slm.report.figures.style import BLUE, GRAY, GREEN, INK, ORANGE, PALE, PERCENT, WIDTH, brief, new_axes
-from slm.report.schema import Baseline, FrequencyLoss, PairScore, PositionLoss, Quality
+from slm.results.eval import Baseline, FrequencyLoss, PairScore, PositionLoss
+from slm.results.samples import SampleQuality
 
 COLORS = {"model": BLUE, "baseline": "#b0b0b0", "bound": GREEN}
 CHANCE = 0.5
@@ -94,7 +95,7 @@ def draw_pairs(rows: list[PairScore]) -> Figure:
     return axes.figure
 
 
-def draw_quality(rows: list[Quality]) -> Figure:
+def draw_quality(rows: list[SampleQuality]) -> Figure:
     """Shares of the stories, and of their words, over the temperature they were written at."""
     measures = {
         "Stories that\ncontradict nothing": [row.consistency for row in rows],

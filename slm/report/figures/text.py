@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 
 from slm.report.display import MOST_SURPRISE, VISIBLE, shown, surprise
 from slm.report.figures.style import DARK, GRAY, HEAT, INK, WIDTH, brief, printable
-from slm.report.schema import Insight
+from slm.results.samples import Inspection
 
 COLUMNS = 78  # characters a line
 CHARACTER, LINE, HEAD = WIDTH / (COLUMNS + 2), 0.23, 0.75  # inches: width, height, room above the text
@@ -32,9 +32,9 @@ class Piece(NamedTuple):
     token: int
 
 
-def draw_heat(insight: Insight) -> Figure:
+def draw_heat(inspection: Inspection) -> Figure:
     """The text, each token on a ground that is the darker the less likely the model found it."""
-    pieces = lay_out(insight.tokens, COLUMNS)
+    pieces = lay_out(inspection.tokens, COLUMNS)
     n_rows = max((piece.row for piece in pieces), default=0) + 1
     height = HEAD + LINE * n_rows + 0.12
     figure = Figure(figsize=(WIDTH, height), layout="none")
@@ -45,9 +45,9 @@ def draw_heat(insight: Insight) -> Figure:
     axes.axis("off")
     scale = ScalarMappable(Normalize(0, MOST_SURPRISE), HEAT)
     for row, column, text, token in pieces:
-        color = scale.to_rgba(surprise(insight.probabilities[token]))
+        color = scale.to_rgba(surprise(inspection.probabilities[token]))
         axes.add_patch(Rectangle((column, row + 0.06), len(text), 0.88, color=color, linewidth=0))
-        weight = "bold" if token < insight.given else "normal"
+        weight = "bold" if token < inspection.given else "normal"
         font = {"family": "DejaVu Sans Mono", "size": 72 * CHARACTER / ADVANCE, "weight": weight}
         axes.text(column, row + 0.53, printable(text), va="center", **font)
     figure.text(CHARACTER / WIDTH, 1 - 0.3 / height, "How likely the model found each token")
@@ -74,10 +74,10 @@ def lay_out(tokens: list[str], columns: int) -> list[Piece]:
     return pieces
 
 
-def draw_attention(insight: Insight) -> Figure:
+def draw_attention(inspection: Inspection) -> Figure:
     """Where each head of each layer looks in the first sentence: one small matrix for each."""
-    weights = np.array(insight.attention)  # (L, H, T, T)
-    tokens = first_sentence(insight.tokens[: weights.shape[-1] - 1])
+    weights = np.array(inspection.attention)  # (L, H, T, T)
+    tokens = first_sentence(inspection.tokens[: weights.shape[-1] - 1])
     n = len(tokens) + 1
     n_layer, n_head = weights.shape[:2]
     side = max(min(SIDE, WIDTH / n_head), LEAST * n)

@@ -1,0 +1,91 @@
+"""Results of the stages sample and eval_samples."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from slm.core.config import StrictModel
+from slm.core.tables import Count, Details, Share
+
+
+class Story(StrictModel):
+    """A line of samples.jsonl: a sample without a prompt, and what the checks say about it."""
+
+    temperature: float
+    # Number within its temperature, from 1.
+    sample: Annotated[int, Field(ge=1)]
+    text: str
+    tokens: Count
+    # The model sampled end-of-text before max_new_tokens.
+    ended: bool
+    # Tokens of its longest run that occurs in the training split.
+    longest_copy: Count
+    # None where the corpus has no consistency checker.
+    consistent: bool | None
+    complaints: list[str]
+
+
+class SampleMetrics(StrictModel):
+    """reports/eval_samples.json: the samples at the temperature of the section `sample`."""
+
+    eos_rate: Share
+    distinct_2: Share
+    copy_rate: Share
+    # None where the corpus has no consistency checker.
+    consistency: Share | None = None
+
+
+class SampleQuality(StrictModel):
+    """A row of eval_samples.csv: the samples of one temperature."""
+
+    temperature: float
+    num_samples: Count
+    eos_rate: Share
+    distinct_1: Share
+    distinct_2: Share
+    seq_rep_4: Share
+    vocab_coverage: Share
+    copy_rate: Share
+    # Tokens.
+    longest_copy: Count
+    self_bleu_4: Share
+    consistency: Share | None = None
+
+    def metrics(self) -> SampleMetrics:
+        """Return the metrics among these columns."""
+        return SampleMetrics(**self.model_dump(include=set(SampleMetrics.model_fields)))
+
+
+class SampleDetails(Details):
+    """reports/details/eval_samples.json"""
+
+    temperature: float
+    num_samples: Count
+
+
+# JSON has lists instead of tuples.
+Alternative = Annotated[tuple[str, Share], Field(strict=False)]
+
+
+class Inspection(StrictModel):
+    """data/inspection.json: token probabilities and attention of one text of N tokens."""
+
+    # How many of the tokens are the prompt.
+    given: Count
+    # N strings that make up the text; a character in several tokens is with its last one.
+    tokens: Annotated[list[str], Field(min_length=1)]
+    # Of each token, given the tokens before it.
+    probabilities: list[Share]
+    # The most likely tokens at each position, with their probabilities.
+    alternatives: list[list[Alternative]]
+    # [layer][head][t][s]: attention weight of position s when predicting from position t.
+    attention: list[list[list[list[Share]]]]
+
+    @model_validator(mode="after")
+    def _check_shapes(self) -> Self:
+        if not len(self.tokens) == len(self.probabilities) == len(self.alternatives):
+            raise ValueError("tokens, probabilities and alternatives must have the same length")
+        sizes = {len(row) for layer in self.attention for head in layer for row in [head, *head]}
+        if len(sizes) != 1 or not 0 < max(sizes) <= len(self.tokens):
+            raise ValueError("attention must be square, with at most one row per token")
+        return self
