@@ -3,10 +3,9 @@
 Each text in `evaluate.datasets` is a stage of its own.
 """
 
-import sys
 from pathlib import Path
 
-from slm.core.stage import Stage, run_stage
+from slm.core.stage import Stage, run_item
 from slm.core.tables import write_result
 from slm.eval.params import EvaluateParams
 from slm.results.eval import EvalDetails
@@ -28,6 +27,4 @@ def main(stage: Stage) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m stages.eval_dataset NAME")
-    run_stage(f"eval_dataset@{sys.argv[1]}", main)
+    run_item("eval_dataset", main)

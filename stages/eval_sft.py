@@ -1,11 +1,10 @@
 """Stage eval_sft@NAME: evaluate a fine-tuned model and its base model on held-out conversations."""
 
-import sys
 from itertools import islice
 from pathlib import Path
 
 from slm.core.files import write_text
-from slm.core.stage import Stage, run_stage
+from slm.core.stage import Stage, run_item
 from slm.core.tables import write_result, write_rows
 from slm.results.sft import ConstraintRow, SFTDetails, SFTScores
 from slm.sft.params import SFTParams
@@ -65,6 +64,4 @@ def main(stage: Stage) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m stages.eval_sft NAME")
-    run_stage(f"eval_sft@{sys.argv[1]}", main)
+    run_item("eval_sft", main)

@@ -1,10 +1,9 @@
 """Stage sft@NAME: fine-tune the model on conversations. Each key of the section `sft` is a stage."""
 
-import sys
 from pathlib import Path
 
 from slm.core.files import write_text
-from slm.core.stage import Stage, project_folder, run_stage
+from slm.core.stage import Stage, project_folder, run_item
 from slm.core.tables import write_result, write_rows
 from slm.results.sft import SFTTrainDetails
 from slm.results.train import TrainPoint, ValidationPoint
@@ -49,6 +48,4 @@ def main(stage: Stage) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m stages.sft NAME")
-    run_stage(f"sft@{sys.argv[1]}", main)
+    run_item("sft", main)

@@ -17,9 +17,9 @@ from unittest.mock import patch
 import pyarrow as pa
 import torch
 
+from slm.cli import check
 from slm.core.errors import run_command
 from slm.core.stage import run_stage
-from stages import check
 from tests import project, tiny
 from tests.pipeline import STAGES
 from tests.spoiling import (
@@ -359,7 +359,7 @@ def run(case: Case) -> tuple[int, str]:
     ):
         try:
             if case.stage == "check":
-                run_command(check.main)
+                run_command(lambda: check.check(Path("params.yaml")))
             else:
                 module = f"stages.{case.stage.partition('@')[0]}"
                 run_stage(case.stage, import_module(module).main)

@@ -14,7 +14,17 @@ from ruamel.yaml import YAML
 
 from tests.project import clone, commit, git, start_git
 
-STAGES = ["download", "tokenize", "train", "evaluate", "sample", "eval_samples", "plot", "report"]
+STAGES = [
+    "check_names",
+    "download",
+    "tokenize",
+    "train",
+    "evaluate",
+    "sample",
+    "eval_samples",
+    "plot",
+    "report",
+]
 
 
 def enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

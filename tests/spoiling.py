@@ -139,7 +139,7 @@ def text(name: str, content: str | bytes | None, **data: Any) -> Spoil:
     def spoil() -> None:
         if content is not None:
             write(name, content)()
-        files = {"train": name, "validation": "data/own/validation.txt"}
+        files = {"train": name, "validation": "data/none"}
         change_params(Path(), {"data": {"source": "files", "files": files, **data}})
 
     return spoil

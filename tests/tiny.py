@@ -47,7 +47,7 @@ MODEL = {
 }
 TRAIN = {
     "seed": 1,
-    "init_from": "data/own/model",
+    "init_from": "data/none",
     "batch_size": 4,
     "grad_accum_steps": 1,
     "max_steps": 20,
@@ -81,7 +81,7 @@ SAMPLE = {
     "seed": 1,
 }
 SFT = {
-    "file": "data/own/pairs.jsonl",
+    "file": "data/none",
     "tasks": {"story": 1.0, "chat": 1.0},
     "seed": 1,
     "max_steps": 4,

@@ -11,10 +11,10 @@ from typing import Any
 from ruamel.yaml import YAML, RoundTripRepresenter
 from ruamel.yaml.error import YAMLError
 
+from slm.cli.check import check_values
 from slm.core.config import PARAMS_FILE, read_yaml
 from slm.core.errors import UserError, run_command
 from slm.core.files import write_text
-from stages.check import check_values
 
 RECIPES = Path("recipes")
 MARK = "# Recipe: "

@@ -11,6 +11,10 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from slm.core.errors import UserError
 
 PARAMS_FILE = Path("params.yaml")
+# DVC needs every dependency to be a file. An empty one that git tracks stands for "not set".
+NOT_SET = "data/none"
+# Names of datasets and fine-tuning runs. They become parts of paths that DVC deletes before a stage runs.
+ITEM_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_-]*$"
 # Old names of sections and keys in params.yaml, with their new names.
 RENAMED = {
     "evaluate.corpora": "evaluate.datasets",
@@ -107,3 +111,18 @@ def _model_at(section: type[Section], loc: tuple[int | str, ...]) -> type[BaseMo
         types = (annotation, *get_args(annotation))  # X | None and dict[str, X] have the section inside
         model = next(t for t in types if isinstance(t, type) and issubclass(t, BaseModel))
     return model
+
+
+def is_set(path: str, key: str) -> bool:
+    """Return whether a param names a file or folder, and not NOT_SET.
+
+    Raises UserError if NOT_SET is not empty: git would overwrite what the user put there.
+    """
+    if path != NOT_SET:
+        return True
+    if Path(NOT_SET).is_file() and Path(NOT_SET).stat().st_size:
+        raise UserError(
+            f"{NOT_SET}: must stay empty, it means that no file is set; move your file to data/user/ and set "
+            f"{key} to it"
+        )
+    return False

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pathspec import GitIgnoreSpec
 
-from slm.core.config import PARAMS_FILE, Section, read_yaml
+from slm.core.config import ITEM_NAME, PARAMS_FILE, Section, read_yaml
 from slm.core.errors import UserError, run_command
 from slm.core.files import append_line
 
@@ -134,7 +134,7 @@ class Stage:
 
 
 def run_stage(name: str, main: Callable[[Stage], None]) -> None:
-    """Run a stage and log what it took. Ends with status 1 and a line for what the user can mend."""
+    """Run a stage and log its duration. A user's error ends in one line and status 1."""
 
     def run() -> None:
         stage = Stage(name)
@@ -143,6 +143,39 @@ def run_stage(name: str, main: Callable[[Stage], None]) -> None:
             stage.check_unchanged()
 
     run_command(run)
+
+
+def run_item(name: str, main: Callable[[Stage], None]) -> None:
+    """Run one item of a `foreach` stage: python -m stages.sft NAME.
+
+    Under DVC the environment variable DVC_STAGE has the name. It is not an argument in dvc.yaml: names are
+    keys of params.yaml, and a shell would run what they contain.
+    """
+    address = os.environ.get("DVC_STAGE", "").rpartition(":")[2]
+    item = sys.argv[1] if len(sys.argv) == 2 else address.partition("@")[2]
+
+    def run() -> None:
+        if not item:
+            raise UserError(f"usage: python -m stages.{name} NAME")
+        check_name(item, name)
+
+    run_command(run)
+    run_stage(f"{name}@{item}", main)
+
+
+def names_at(values: dict[str, Any], key: str) -> list[Any]:
+    """Return the names of the items at a key of params.yaml, for example those of `evaluate.datasets`."""
+    items = look_up(values, key)
+    return list(items) if isinstance(items, dict) else []
+
+
+def check_name(item: Any, where: str) -> None:
+    """Raise UserError unless the name of a dataset or a fine-tuning run can be part of a path."""
+    if not isinstance(item, str) or not re.fullmatch(ITEM_NAME, item):
+        raise UserError(
+            f"{PARAMS_FILE}: {where}: {item!r} must be a name of letters, digits, _ and -, in quotes if it "
+            "looks like a number"
+        )
 
 
 @contextmanager

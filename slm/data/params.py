@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
-from slm.core.config import Section
+from slm.core.config import NOT_SET, Section
 
 Name = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
 Count = Annotated[int, Field(ge=1)]
@@ -17,7 +17,7 @@ class DataFiles(BaseModel):
     model_config = Section.model_config
 
     train: Name  # .txt, .jsonl or .parquet, or a folder of .txt files
-    validation: Name  # the same; an empty file: a part of the training documents is held out
+    validation: Name  # the same; NOT_SET: a part of the training documents is held out
 
 
 class DataHub(BaseModel):
@@ -59,3 +59,10 @@ class DataParams(Section):
         if max_documents is None and info.data.get("source") == "embedded":
             raise ValueError("null is not allowed; allowed: a number, for source embedded never ends")
         return max_documents
+
+    @field_validator("files")
+    @classmethod
+    def _names_a_file(cls, files: DataFiles, info: ValidationInfo) -> DataFiles:
+        if files.train == NOT_SET and info.data.get("source") == "files":
+            raise ValueError("train must name your text, for example data/user/stories.txt")
+        return files

@@ -8,6 +8,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from slm.core.config import is_set
 from slm.core.errors import UserError
 from slm.data.documents import Document, hold_out, read_documents
 from slm.data.params import DataParams
@@ -19,14 +20,15 @@ ALLOWED = ".txt, .jsonl, .parquet, or a folder of .txt files"
 def read_files(params: DataParams) -> Iterator[Document]:
     """The documents of `data.files`, as many of each as the params allow.
 
-    If the validation file is empty, some of the training file's documents are held out instead. Raises
-    UserError if a file is missing, is of another kind or is not what its name says.
+    Without a validation file, some of the training documents are held out. Raises UserError if a file is
+    missing, is of another kind or is not what its name says.
     """
     train, validation = Path(params.files.train), Path(params.files.validation)
-    if _is_blank(train):
-        raise UserError(f"{train}: empty; put your text there, or name your own file in data.files.train")
+    for path, key in ((train, "data.files.train"), (validation, "data.files.validation")):
+        if is_set(str(path), key) and _is_blank(path):
+            raise UserError(f"{path}: empty; {key} must name a file with text")
     texts = islice(read_texts(train), params.max_documents)
-    if _is_blank(validation):
+    if not is_set(params.files.validation, "data.files.validation"):
         yield from hold_out(texts, params.validation_fraction, params.seed)
     else:
         yield from (Document("train", text) for text in texts)

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
-from slm.core.config import Section
+from slm.core.config import ITEM_NAME, Section
 from slm.data.params import DataHub, Name
 
 
@@ -38,5 +38,5 @@ class EvaluateParams(Section):
     ngram_order: Annotated[int, Field(ge=0, le=20)]  # of the baseline; 0 is no baseline
     minimal_pairs: Annotated[int, Field(ge=0, le=1_000_000)]  # of each phenomenon; 0 is none
     datasets: dict[
-        Annotated[str, Field(pattern=r"^[\w-]+$")], Dataset
+        Annotated[str, Field(pattern=ITEM_NAME)], Dataset
     ]  # by name; each is a stage, eval_dataset@NAME

@@ -2,9 +2,9 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from slm.core.config import Section
+from slm.core.config import ITEM_NAME, NOT_SET, Section
 from slm.data.params import Name
 from slm.train.params import Count, TrainParams
 
@@ -30,6 +30,13 @@ class SFTRun(BaseModel):
     num_eval_prompts: Annotated[int, Field(ge=1, le=100_000)]
     # For sampling the evaluated answers; 0 is greedy.
     temperature: Annotated[float, Field(ge=0, le=1000)]
+
+    @field_validator("tasks")
+    @classmethod
+    def _has_data(cls, tasks: dict[Task, float] | None, info: ValidationInfo) -> dict[Task, float] | None:
+        if tasks is None and info.data.get("file") == NOT_SET:
+            raise ValueError("null needs a file of conversations in `file`")
+        return tasks
 
     def train_params(self, train: TrainParams) -> TrainParams:
         """Return the params of pretraining with the values and the schedule of this run.
@@ -58,7 +65,7 @@ class SFTParams(Section):
 
     section: ClassVar[str] = "sft"
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[Annotated[str, Field(pattern=r"^[\w-]+$")], SFTRun]
+    __pydantic_extra__: dict[Annotated[str, Field(pattern=ITEM_NAME)], SFTRun]
 
     def __getitem__(self, name: str) -> SFTRun:
         return self.__pydantic_extra__[name]

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from slm.core.config import PARAMS_FILE
+from slm.core.config import NOT_SET, PARAMS_FILE, is_set
 from slm.core.errors import UserError
 from slm.core.files import read_json
 from slm.model.gpt import CONFIG, WEIGHTS, check_weights, gpt_shapes, read_weights
@@ -26,15 +26,15 @@ TOKENIZER = "tokenizer.json"
 def read_pretrained(
     folder: Path, params: ModelParams, vocab_size: int, tokenizer: Path
 ) -> dict[str, Tensor] | None:
-    """The weights that a folder has for a model of these params and this vocabulary; None if it is empty.
+    """Return the weights of a folder for a model of these params and this vocabulary, or None for NOT_SET.
 
     `tokenizer` is the tokenizer.json of the tokens to be learned; if the folder has one, it must know the
     same tokens. Raises UserError if a file is missing or broken, with a line for each param that is another.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; an empty one is allowed")
-    if not [path for path in folder.iterdir() if not path.name.startswith(".")]:
+    if not is_set(str(folder), "train.init_from"):
         return None
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; train.init_from must be a folder, or {NOT_SET}")
     for path in (folder / CONFIG, folder / WEIGHTS):
         if not path.is_file():
             raise UserError(f"{path}: no such file; train.init_from needs {CONFIG} and {WEIGHTS}")

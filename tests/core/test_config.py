@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from slm.cli.check import check
 from slm.core.errors import UserError
-from stages.check import check
 from tests.project import ROOT, change_params
 
 
@@ -87,11 +87,11 @@ def test_the_check_needs_no_torch_and_prints_no_traceback(params):
     code = """if True:
         import runpy, sys
         try:
-            runpy.run_module("stages.check", run_name="__main__", alter_sys=True)
+            runpy.run_module("slm", run_name="__main__", alter_sys=True)
         finally:
             print("torch" in sys.modules)
     """
-    command = [sys.executable, "-c", code, str(params)]
+    command = [sys.executable, "-c", code, "check", str(params)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert result.stdout == "False\n"

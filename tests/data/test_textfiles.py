@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from slm.core.config import NOT_SET
 from slm.core.errors import UserError
 from slm.data.documents import is_validation
 from slm.data.params import DataParams
@@ -21,11 +22,8 @@ VALUES = {"source": "files", "max_documents": None, "validation_fraction": 0.2, 
 
 
 def split_texts(train, validation=None, **changes):
-    """The texts of both splits; without a validation file, the empty one that the project comes with."""
-    if validation is None:
-        validation = train.parent / "empty.txt"
-        validation.touch()
-    files = {"train": str(train), "validation": str(validation)}
+    """Return the texts of both splits; without a validation file, a part of `train` is held out."""
+    files = {"train": str(train), "validation": str(validation or NOT_SET)}
     found = list(read_files(data_params(**{**VALUES, **changes, "files": files})))
     return tuple([d.text for d in found if d.split == split] for split in ("train", "validation"))
 
@@ -96,12 +94,11 @@ def test_each_file_has_a_limit_of_its_own(tmp_path):
     assert split_texts(train, validation, **limits) == (["1", "2", "3"], ["4"])
 
 
-@pytest.mark.parametrize("placeholder", ["", "\n"])
-def test_without_a_validation_file_documents_are_held_out_by_their_hash(tmp_path, placeholder):
+def test_without_a_validation_file_documents_are_held_out_by_their_hash(tmp_path):
     texts = [f"text {n}" for n in range(50)]
     train = write(tmp_path / "a.txt", "<|endoftext|>".join(texts))
     held_out = [text for text in texts if is_validation(text, 0.2, 3)]
-    found = split_texts(train, write(tmp_path / "v.txt", placeholder))
+    found = split_texts(train)
     assert held_out
     assert found == ([text for text in texts if text not in held_out], held_out)
 
@@ -125,7 +122,7 @@ def test_one_document_is_cut_near_its_end_at_a_line_if_there_is_one(tmp_path, te
 @pytest.mark.parametrize(
     ("name", "content", "line"),
     [
-        ("a.txt", "", ": empty; put your text there, or name your own file in data.files.train"),
+        ("a.txt", "", ": empty; data.files.train must name a file with text"),
         ("a.txt", b"\xef\xbb\xbfab\xff" + b"x" * 99, ": not UTF-8 at byte 5"),
         ("a.txt", b"a<|endoftext|>b\xffc", ": not UTF-8 at byte 15"),
         ("a.txt", b"x" * 100_000 + "日".encode()[:2], ": not UTF-8 at byte 100000"),

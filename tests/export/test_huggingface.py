@@ -106,8 +106,8 @@ def test_the_card_says_what_it_is_made_of_how_good_it_is_and_how_far_it_sees(exp
 def test_the_card_names_the_weights_that_training_started_from(tmp_path):
     model, _, facts = write_project(tmp_path, "gelu")
     assert "Initial weights" not in model_card(model, facts)
-    details = facts.train_details.model_copy(update={"init_from": "data/own/gpt2"})
-    assert "\n| Initial weights | from data/own/gpt2 |\n" in model_card(
+    details = facts.train_details.model_copy(update={"init_from": "data/user/gpt2"})
+    assert "\n| Initial weights | from data/user/gpt2 |\n" in model_card(
         model, facts._replace(train_details=details)
     )
 

@@ -209,7 +209,7 @@ PARAMS = {
     **TINY,
     "tokenizer": {"vocab_size": 1500},
     "model": {**TINY["model"], "block_size": 256},
-    "sft": {"a": ITEM, "b": {**ITEM, "tasks": None}, "c": ITEM},
+    "sft": {"a": ITEM, "b": {**ITEM, "file": "pairs.jsonl", "tasks": None}, "c": ITEM},
 }
 
 
@@ -218,7 +218,7 @@ def project(tmp_path_factory):
     """A project in which models are tuned: `a` and `c` alike, `b` on pairs of its own."""
     folder = clone(tmp_path_factory.mktemp("project"), PARAMS)
     pairs = [{"prompt": f"Say {n}.", "answer": f"It is {n}."} for n in range(100)]
-    (folder / ITEM["file"]).write_text("\n".join(map(json.dumps, pairs)))
+    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("SLM_PROGRESS", "off")

@@ -185,7 +185,7 @@ def environment(hub, tmp_path, monkeypatch):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     yield
-    for folder in ("models", "data/own"):
+    for folder in ("models", "data/user"):
         shutil.rmtree(tmp_path / folder, ignore_errors=True)
 
 
@@ -200,10 +200,8 @@ def shorten(folder, recipe):
     change_params(folder, SHORT)
     if recipe == "quickstart":  # the whole of its corpus is the pipeline's own affair
         change_params(folder, {"data": {"max_documents": 300}})
-    (folder / "data/own").mkdir(parents=True, exist_ok=True)
-    (folder / "data/own/train.txt").write_text("")
-    (folder / "data/own/validation.txt").write_text("")
-    (folder / "data/own/model").mkdir(exist_ok=True)
+    (folder / "data/user").mkdir(parents=True, exist_ok=True)
+    (folder / "data/none").write_text("")
     if recipe == "shakespeare":
         (folder / values_of(recipe)["data"]["files"]["train"]).write_text(PLAY)
     if recipe == "gpt2-tinystories":

@@ -18,14 +18,15 @@ from typing import NamedTuple
 import pytest
 from ruamel.yaml import YAML
 
+from slm.cli.check import SECTIONS
 from slm.core.config import PARAMS_FILE, read_yaml
 from slm.core.stage import DVC_FILE, Stage, declaration, resolve
-from stages.check import SECTIONS
 from tests.imports import imported_files
 from tests.project import ROOT, TINY, clone, outputs
 from tests.tiny import SFT
 
 STAGES = [
+    "check_names",
     "download",
     "tokenize",
     "train",

@@ -1,12 +1,14 @@
 """Training that starts from a folder in Hugging Face's layout."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model
 
+from slm.core.config import NOT_SET
 from slm.core.errors import UserError
 from slm.export.huggingface import write_folder
 from slm.model.gpt import load_model, n_params, new_gpt
@@ -87,12 +89,12 @@ def test_training_begins_where_the_exported_model_ended(tmp_path):
     assert second.summary.best_val_loss < first.summary.best_val_loss
 
 
-def test_an_empty_folder_gives_no_weights_and_a_missing_one_is_named(tmp_path):
+def test_read_pretrained_without_a_folder_returns_none(tmp_path):
     model = random_model("gelu", 300)
-    (tmp_path / "start").mkdir()
-    (tmp_path / "start/.gitkeep").touch()
-    assert read(model, tmp_path / "start") is None
-    assert line_of(model, tmp_path / "none").endswith("none: no such folder; an empty one is allowed")
+    assert read(model, Path(NOT_SET)) is None
+    assert line_of(model, tmp_path / "none").endswith(
+        "none: no such folder; train.init_from must be a folder, or data/none"
+    )
 
 
 @pytest.mark.parametrize(

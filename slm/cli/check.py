@@ -1,11 +1,12 @@
-"""Check the whole of params.yaml at once, before anything runs: python -m stages.check [FILE]."""
+"""`slm check`: check every section of params.yaml before anything runs."""
 
-import sys
+import argparse
 from pathlib import Path
 from typing import Any
 
 from slm.core.config import PARAMS_FILE, RENAMED, Section, read_yaml
-from slm.core.errors import UserError, run_command
+from slm.core.errors import UserError
+from slm.core.stage import check_name, names_at
 from slm.data.params import DataParams
 from slm.eval.params import EvaluateParams
 from slm.eval_samples.params import EvalSamplesParams
@@ -26,6 +27,9 @@ SECTIONS: tuple[type[Section], ...] = (
     SFTParams,
 )
 
+# Keys that hold items by name.
+NAMED_ITEMS = {"evaluate": ["evaluate.datasets"], "sft": ["sft"]}
+
 
 def check(path: Path) -> None:
     """Raise UserError with a line for each wrong key of the file."""
@@ -44,6 +48,9 @@ def check_values(values: dict[str, Any], path: Path) -> None:
     ]
     for section in SECTIONS:
         try:
+            for key in NAMED_ITEMS.get(section.section, ()):
+                for name in names_at(values, key):
+                    check_name(name, key)
             section.check(values.get(section.section, {}), path)
         except UserError as error:
             lines.append(str(error))
@@ -51,11 +58,15 @@ def check_values(values: dict[str, Any], path: Path) -> None:
         raise UserError("\n".join(lines))
 
 
-def main() -> None:
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else PARAMS_FILE
-    check(path)
-    print(f"{path}: ok")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `slm check`."""
+    parser.description = "Check every section of a params file; print one line for each wrong key."
+    parser.add_argument(
+        "file", nargs="?", type=Path, default=PARAMS_FILE, help="the params file (default: params.yaml)"
+    )
 
 
-if __name__ == "__main__":
-    run_command(main)
+def run(args: argparse.Namespace) -> None:
+    """Check the file and print its name."""
+    check(args.file)
+    print(f"{args.file}: ok")

@@ -1,0 +1,73 @@
+"""A user's own files lie at no path that git tracks, so no recommended command overwrites them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from slm.core.config import NOT_SET, read_yaml
+from tests.pipeline import clone_that_ran, enter
+from tests.project import ROOT, change_params, git
+
+TEXT = "<|endoftext|>".join(f"Once there were {n} cats." for n in range(200))
+
+
+@pytest.fixture
+def project(tmp_path_factory, monkeypatch):
+    folder = clone_that_ran(tmp_path_factory)
+    enter(folder, monkeypatch)
+    return folder
+
+
+def run(*command):
+    return subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True, text=True)
+
+
+def test_no_param_names_a_tracked_file_but_the_empty_placeholder():
+    tracked = set(git(ROOT, "ls-files").splitlines())
+    assert (ROOT / NOT_SET).read_bytes() == b""
+    for path in [ROOT / "params.yaml", *(ROOT / "recipes").glob("*.yaml")]:
+        values = read_yaml(path)
+        names = list((values.get("data", {}).get("files") or {}).values())
+        names += [values.get("train", {}).get("init_from")]
+        names += [item["file"] for item in values.get("sft", {}).values()]
+        assert {name for name in names if name} & tracked <= {NOT_SET}
+
+
+def test_git_and_dvc_leave_own_text_untouched(project):
+    run("dvc", "exp", "run", "-n", "older", "-S", "sample.seed=2", "sample")
+    git(project, "checkout", ".")
+    own = [Path("data/user/stories.txt"), Path("data/user/model/model.safetensors")]
+    for path in own:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(TEXT)
+    change_params(
+        project, {"data": {"source": "files", "files": {"train": str(own[0]), "validation": NOT_SET}}}
+    )
+    run("dvc", "exp", "run", "-n", "own", "download")
+    ref = git(project, "for-each-ref", "--format=%(refname)", "refs/exps").split()[0]
+    assert "data/user" not in git(project, "ls-tree", "-r", "--name-only", ref)
+    for command in (["exp", "apply", "older"], ["checkout"]):
+        run("dvc", *command)
+        git(project, "checkout", ".")
+        run("dvc", "checkout")
+        assert [path.read_text() for path in own] == [TEXT, TEXT]
+    assert git(project, "status", "--porcelain", "data/user") == ""
+
+
+def test_filled_placeholder_is_refused(project):
+    Path(NOT_SET).write_text(TEXT)
+    result = subprocess.run([sys.executable, "-m", "stages.train"], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == (
+        "error: data/none: must stay empty, it means that no file is set; "
+        "move your file to data/user/ and set train.init_from to it"
+    )
+    assert Path(NOT_SET).read_text() == TEXT
+
+
+def test_source_files_without_a_file_names_the_key(project):
+    change_params(project, {"data": {"source": "files"}})
+    result = subprocess.run([sys.executable, "-m", "stages.download"], capture_output=True, text=True)
+    assert "params.yaml: data.files: train must name your text" in result.stderr
