@@ -3,16 +3,14 @@
 import re
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import Field, field_validator
 
-from slm.core.config import ITEM_NAME, Section
+from slm.core.config import ITEM_NAME, ParamsSection, StrictModel
 from slm.data.params import DataHub, Name
 
 
-class Dataset(BaseModel):
+class Dataset(StrictModel):
     """A further text to measure the model on."""
-
-    model_config = Section.model_config
 
     file: Name  # .txt, .jsonl or .parquet, or a folder of .txt files; with `hub` any file, which is not read
     metric: Literal[
@@ -24,11 +22,11 @@ class Dataset(BaseModel):
     @classmethod
     def _is_the_same_for_ever(cls, hub: DataHub | None) -> DataHub | None:
         if hub and not re.fullmatch("[0-9a-f]{40}", hub.revision):
-            raise ValueError(f"{hub.revision!r} is not allowed for revision; allowed: a commit's 40 digits")
+            raise ValueError(f"revision must be a commit of 40 hexadecimal digits, got {hub.revision!r}")
         return hub
 
 
-class EvaluateParams(Section):
+class EvaluateParams(ParamsSection):
     """Sliding windows over the validation split, what to compare with, and what else to measure."""
 
     section: ClassVar[str] = "evaluate"

@@ -36,9 +36,7 @@ def token_losses(
     context = context or model.params.block_size
     stride = stride or max(1, context // 4)
     if stride > context:
-        raise UserError(
-            f"evaluate.stride: {stride} is not allowed; allowed: at most the context of {context}"
-        )
+        raise UserError(f"evaluate.stride: must be at most the context of {context} tokens, got {stride}")
 
     length = min(context, len(tokens))
     starts = np.minimum(np.arange(0, len(tokens) - length + stride, stride), len(tokens) - length)

@@ -1,8 +1,8 @@
-"""What the report says of a model in words: the verdict, the headline numbers, its licence."""
+"""What the report says of a model in words: the verdict, the headline numbers, its license."""
 
 import pytest
 
-from slm.data.summary import Corpus
+from slm.data.summary import CorpusSummary
 from slm.report.card import UNKNOWN_LICENSE, license_of
 from slm.report.headlines import headlines, verdict
 from slm.report.results import read_results
@@ -57,12 +57,12 @@ def test_a_model_that_copies_nothing_is_said_to(results):
 
 
 @pytest.mark.parametrize("origin, expected", [
-    ({"source": "embedded: stories", "licence": "MIT"}, "MIT, the project’s own"),
-    ({"source": "hub", "name": "roneneldan/TinyStories", "licence": "not stated"}, "CDLA-Sharing-1.0"),
-    ({"source": "hub", "name": "owner/films", "licence": "apache-2.0"}, "apache-2.0"),
-    ({"source": "hub", "name": "owner/films", "licence": "not stated"}, UNKNOWN_LICENSE),
-    ({"source": "files", "licence": "as the owner of the files says"}, "as the owner of the files says"),
+    ({"source": "synthetic: stories", "license": "MIT"}, "MIT, the project’s own"),
+    ({"source": "hub", "name": "roneneldan/TinyStories", "license": "not stated"}, "CDLA-Sharing-1.0"),
+    ({"source": "hub", "name": "owner/films", "license": "apache-2.0"}, "apache-2.0"),
+    ({"source": "hub", "name": "owner/films", "license": "not stated"}, UNKNOWN_LICENSE),
+    ({"source": "files", "license": "as the owner of the files says"}, "as the owner of the files says"),
 ])  # fmt: skip
 def test_a_licence_is_named_where_it_is_known(origin, expected):
     split = {"documents": 1, "bytes": 1}
-    assert license_of(Corpus(**origin, train=split, validation=split)) == expected
+    assert license_of(CorpusSummary(**origin, train=split, validation=split)) == expected
