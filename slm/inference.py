@@ -7,8 +7,8 @@ from typing import Any
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
-from slm.generate.batch import Batch, Text, new_random
-from slm.generate.params import check_text, draw_params
+from slm.generate.batch import Batch, Sequence, new_rng
+from slm.generate.params import check_text, generation_params
 from slm.model.device import setup_torch
 from slm.model.gpt import GPT, load_model
 from slm.tokenizer import tokenizer as tokens
@@ -22,7 +22,7 @@ class Writer:
         self.end_of_text: int = tokenizer.token_to_id(tokens.END_OF_TEXT)
 
     def generate(self, prompt: str = "", **options: Any) -> str:
-        """What follows the prompt; `options` are as for `draw_params`.
+        """What follows the prompt; `options` are as for `generation_params`.
 
         Without a `seed`, each call draws anew. Raises UserError if an option is wrong.
         """
@@ -30,12 +30,12 @@ class Writer:
 
     def stream(self, prompt: str = "", **options: Any) -> Iterator[str]:
         """The same in pieces, each as soon as it is written."""
-        params = draw_params(**options)
-        text = Text(tuple(self.encode(prompt)), params, new_random(params.seed, 0))
+        params = generation_params(**options)
+        sequence = Sequence(tuple(self.encode(prompt)), params, new_rng(params.seed, 0))
         spelling = self.spelling()
         batch = Batch(self.model, self.end_of_text)
-        batch.join([text])
-        while not text.ended:
+        batch.join([sequence])
+        while not sequence.finished:
             for written in batch.step():
                 if piece := spelling.add(written.id):
                     yield piece

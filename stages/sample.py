@@ -11,15 +11,15 @@ from slm.generate.params import SampleParams
 def main(stage: Stage) -> None:
     params = stage.load(SampleParams)
     from slm.generate.inspection import inspect
-    from slm.generate.samples import samples_page, write_samples
+    from slm.generate.samples import generate_samples, samples_markdown
     from slm.model.device import setup_torch
     from slm.model.gpt import load_model
     from slm.tokenizer.tokenizer import END_OF_TEXT, encode, load
 
     tokenizer = load(Path("models/tokenizer.json"))
     model = load_model(Path("models"), setup_torch(), tokenizer.get_vocab_size())
-    texts = write_samples(model, tokenizer, params)
-    page = samples_page(texts, tokenizer, params)
+    texts = generate_samples(model, tokenizer, params)
+    page = samples_markdown(texts, tokenizer, params)
 
     prompt, first = encode(tokenizer, params.prompts[0]), texts[0][0]
     ending = [tokenizer.token_to_id(END_OF_TEXT)] if len(first) < params.max_new_tokens else []

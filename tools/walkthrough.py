@@ -219,7 +219,7 @@ def the_sample(walk: Walk) -> str:
 
     plain = {"top_k": None, "top_p": None, "min_p": None, "repetition_penalty": 1.0}
     steps = [params.model_copy(update=plain | {"temperature": 1.0}), params.model_copy(update=plain), params]
-    settings = {step.in_words(): step for step in steps}
+    settings = {step.describe(): step for step in steps}
     columns = [  # (V,) each
         next_token_probs(walk.logits[:, at], walk.inputs[:, : at + 1], step)[0] for step in settings.values()
     ]

@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slm.core.errors import UserError, run_command
-from slm.generate.params import DEFAULTS, DrawParams, check_text, draw_params
+from slm.generate.params import DEFAULTS, GenerationParams, check_text, generation_params
 from slm.sft import chat
 from slm.sft.conversations import Turn
 
 if TYPE_CHECKING:
     from slm.inference import Writer
 
-OPTIONS = {  # of DrawParams: type and meaning
+OPTIONS = {  # of GenerationParams: type and meaning
     "max_new_tokens": (int, "tokens after which a story has to stop"),
     "temperature": (float, "0: always the likeliest token"),
     "top_k": (int, "draw from this many of the likeliest tokens"),
@@ -41,7 +41,7 @@ HELP = {
 }
 KEYS = "/temperature 0.5: another temperature; / alone: all options. Ctrl-C stops it, Ctrl-D leaves.\n"
 
-Respond = Callable[[str, DrawParams], object]  # to a line that was typed
+Respond = Callable[[str, GenerationParams], object]  # to a line that was typed
 
 
 def main() -> None:
@@ -62,7 +62,7 @@ def main() -> None:
     if prompt is None and not interactive:
         prompt = _piped()
 
-    params, prompt = draw_params(**options), _checked(prompt or "")
+    params, prompt = generation_params(**options), _checked(prompt or "")
     from slm.inference import load  # after the arguments: torch takes its time
 
     writer = load(arguments["model"])
@@ -79,7 +79,7 @@ def main() -> None:
         print(f"(seed {params.seed})", file=sys.stderr)
 
 
-def tell(writer: "Writer", prompt: str, params: DrawParams) -> None:
+def tell(writer: "Writer", prompt: str, params: GenerationParams) -> None:
     """Print a prompt and the story as it is written."""
     bold, plain = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
     print(f"{bold}{prompt}{plain}", end="", flush=True)
@@ -93,7 +93,7 @@ class Talk:
         self._writer = writer
         self._turns: list[Turn] = []
 
-    def __call__(self, request: str, params: DrawParams) -> None:
+    def __call__(self, request: str, params: GenerationParams) -> None:
         """Print the answer as it is written; an empty request begins another conversation."""
         if not request.strip():
             self._turns.clear()
@@ -106,7 +106,7 @@ class Talk:
         self._turns.append(Turn(request, answer))
 
 
-def _show(writer: "Writer", prompt: str, params: DrawParams) -> str:
+def _show(writer: "Writer", prompt: str, params: GenerationParams) -> str:
     """Print what follows a prompt as it is written, and give it."""
     pieces = []
     try:
@@ -131,7 +131,7 @@ def converse(respond: Respond, options: dict[str, Any]) -> None:
             if line.startswith("/"):
                 options = _changed(options, line)
             else:
-                params = draw_params(**options)
+                params = generation_params(**options)
                 respond(_checked(line), params)
                 print(f"(seed {params.seed})\n")
         except EOFError:
@@ -158,7 +158,7 @@ def _changed(options: dict[str, Any], line: str) -> dict[str, Any]:
         except ValueError:
             raise UserError(f"/{name}: {value!r} is no number") from None
         changed = {key: found for key, found in changed.items() if found is not None}
-    shown = draw_params(**changed).model_dump(exclude=set() if "seed" in changed else {"seed"})
+    shown = generation_params(**changed).model_dump(exclude=set() if "seed" in changed else {"seed"})
     print(
         *(f"{key} {'off' if found is None else found}" for key, found in shown.items()), sep=", ", end="\n\n"
     )

@@ -15,7 +15,7 @@ import numpy as np
 from slm.eval.intervals import wilson
 from storygrammar.checker.consistency import read
 from storygrammar.grammar.words import GOOD
-from storygrammar.requests.wishes import KINDS
+from storygrammar.prompts.constraints import KINDS
 
 MAX_CHANCE = 0.3
 # Kinds of prompts that have one right answer, word for word.

@@ -1,10 +1,9 @@
-"""Texts that are written together, one token of each a step; they may come and go between steps.
+"""Continuous batching: sequences join and leave between steps, each step adds one token to each.
 
-All but the last token of a new text's prompt is worked on in one pass, which equal prompts share. Then each
-step works on the newest token of every text: keys and values of the others are in a cache.
+When sequences join, all but the last token of each distinct prompt is processed in one pass. Each step then
+processes the newest token of every sequence; earlier keys and values are in a cache.
 
-Shapes: P prompts, B texts, T tokens in the longest of them, V = vocab_size.
-Write text with a trained model, many texts at once.
+Shapes: P distinct prompts, B sequences, T tokens in the longest of them, V = vocab_size.
 """
 
 from collections.abc import Iterator
@@ -17,170 +16,164 @@ import torch
 from torch import Tensor
 
 from slm.core.progress import Progress
-from slm.generate.params import DrawParams, SampleParams
-from slm.generate.sampling import draw
+from slm.generate.params import GenerationParams, SampleParams
+from slm.generate.sampling import sample_next
 from slm.model.attention import Cache
 from slm.model.gpt import GPT
 
-ENDED = 1 / 4  # the share of ended texts at which they leave: the cache of the others is copied then
+# `stream` bounds memory by this many sequences per batch.
+MAX_SEQUENCES = 64
+# Finished sequences are evicted once they are this fraction: each eviction copies the cache of the rest.
+EVICTION_FRACTION = 1 / 4
 
 
 @dataclass(eq=False)
-class Text:
-    """A text that is being written: how, and how far it is."""
+class Sequence:
+    """A sequence in generation: its prompt, its parameters and its progress."""
 
-    prompt: tuple[int, ...]  # token ids; the text's beginning, which <|endoftext|> precedes
-    params: DrawParams
-    random: np.random.Generator
-    n_alternatives: int | None = None  # likeliest tokens to tell of at each step; None: no probabilities
-    n_written: int = 0
-    ended: bool = False  # by the model, by its length, or by whoever sets this
+    # Token ids, without the <|endoftext|> that precedes them.
+    prompt: tuple[int, ...]
+    params: GenerationParams
+    rng: np.random.Generator
+    # Number of most likely tokens to return with each step; None: no log probabilities at all.
+    n_top_logprobs: int | None = None
+    n_generated: int = 0
+    # Set by end of text, by max_new_tokens, or by the caller to abort.
+    finished: bool = False
 
     @property
     def length(self) -> int:
-        """Tokens so far, with the one that precedes it."""
-        return 1 + len(self.prompt) + self.n_written
+        """Number of tokens so far, with the <|endoftext|> before the prompt."""
+        return 1 + len(self.prompt) + self.n_generated
 
 
-class Written(NamedTuple):
-    """A token that a step wrote, with natural logarithms of the model's own probabilities if asked for."""
+class SampledToken(NamedTuple):
+    """A token added by a step, with log probabilities (natural) under the unmodified distribution."""
 
-    text: Text
+    sequence: Sequence
     id: int
     logprob: float | None
-    alternatives: list[tuple[int, float]]  # the likeliest tokens, from the first on
+    # The most likely tokens, in descending order.
+    top_logprobs: list[tuple[int, float]]
 
 
 class Batch:
-    """Texts that are being written. The model's mode should be `eval`."""
+    """The sequences that are generated together. The model must be in `eval` mode."""
 
     def __init__(self, model: GPT, end_of_text: int):
         self.model, self.end_of_text = model, end_of_text
-        self.texts: list[Text] = []  # among them some that have ended
-        self._ids: Tensor  # (B, T), padded on the left; the cache has seen all but the last of each row
+        # Includes finished sequences that are not evicted yet.
+        self.sequences: list[Sequence] = []
+        # (B, T), padded on the left; the cache holds all but the last token of each row.
+        self._ids: Tensor
         self._cache: Cache
 
     @property
-    def is_over(self) -> bool:
-        """Whether no text is on its way."""
-        return all(text.ended for text in self.texts)
+    def is_finished(self) -> bool:
+        """Whether all sequences are finished."""
+        return all(sequence.finished for sequence in self.sequences)
 
     @torch.inference_mode()
-    def join(self, texts: list[Text]) -> None:
-        """Begin texts; the others go on beside them."""
-        numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(t.prompt for t in texts))}
-        ids, padding = _pad([[self.end_of_text, *prompt] for prompt in numbers], self.end_of_text)
+    def join(self, sequences: list[Sequence]) -> None:
+        """Add sequences to the batch."""
+        # Process each distinct prompt once, then copy its cache for every sequence that has it.
+        row_of = {prompt: row for row, prompt in enumerate(dict.fromkeys(s.prompt for s in sequences))}
+        ids, padding = _pad([[self.end_of_text, *prompt] for prompt in row_of], self.end_of_text)
         ids, padding = ids.to(self.model.device), padding.to(self.model.device)
-        cache = self._read(ids[:, :-1], padding)
-        shared = torch.tensor([numbers[text.prompt] for text in texts], device=self.model.device)
-        ids = ids[shared]
-        cache.rows(shared)
-        self._let_go()
-        if self.texts:
+        cache = self._prefill(ids[:, :-1], padding)
+        rows = torch.tensor([row_of[sequence.prompt] for sequence in sequences], device=self.model.device)
+        ids = ids[rows]
+        cache.rows(rows)
+
+        # Append them to the sequences that are already here.
+        self._evict_finished()
+        if self.sequences:
             longest = max(ids.size(1), self._ids.size(1))
-            ids = torch.cat([_widen(part, longest, self.end_of_text) for part in (self._ids, ids)])
+            ids = torch.cat([_pad_left(part, longest, self.end_of_text) for part in (self._ids, ids)])
             self._cache.add(cache)
             cache = self._cache
-        self.texts, self._ids, self._cache = self.texts + texts, ids, cache
+        self.sequences, self._ids, self._cache = self.sequences + sequences, ids, cache
 
     @torch.inference_mode()
-    def step(self) -> list[Written]:
-        """Write the next token of each text that goes on. Raises UserError if the logits are no numbers."""
-        self._let_go()
-        if not self.texts:
+    def step(self) -> list[SampledToken]:
+        """Add a token to each unfinished sequence. Raises UserError if the logits contain NaN or Inf."""
+        self._evict_finished()
+        if not self.sequences:
             return []
         logits = self._next_logits()  # (B, V)
-        new = self._draw(logits)  # (B,)
+        new = self._sample(logits)  # (B,)
         self._ids = torch.cat([self._ids, new[:, None]], dim=1)
-        written = []
-        for row, (text, token) in enumerate(zip(self.texts, new.tolist(), strict=True)):
-            if text.ended:
+        sampled = []
+        for row, (sequence, token) in enumerate(zip(self.sequences, new.tolist(), strict=True)):
+            if sequence.finished:
                 continue
-            text.n_written += 1
-            text.ended = token == self.end_of_text or text.n_written == text.params.max_new_tokens
-            written.append(Written(text, token, *_told(logits[row], token, text.n_alternatives)))
-        return written
+            sequence.n_generated += 1
+            is_full = sequence.n_generated == sequence.params.max_new_tokens
+            sequence.finished = token == self.end_of_text or is_full
+            sampled.append(
+                SampledToken(sequence, token, *_logprobs(logits[row], token, sequence.n_top_logprobs))
+            )
+        return sampled
 
-    def _draw(self, logits: Tensor) -> Tensor:
-        """The next token (B,) of each text, by its own params."""
-        uniform = [0.0 if text.ended else text.random.random(dtype=np.float32) for text in self.texts]
-        uniform = torch.tensor(uniform, device=logits.device)
-        rows: dict[tuple[float | None, ...], list[int]] = {}  # those that are drawn alike
-        for row, text in enumerate(self.texts):
-            rows.setdefault(text.params.shape, []).append(row)
-        if len(rows) == 1:
-            return draw(logits, self._ids, self.texts[0].params, uniform)
-        new = torch.empty(len(self.texts), dtype=torch.long, device=logits.device)
-        for alike in rows.values():
-            new[alike] = draw(logits[alike], self._ids[alike], self.texts[alike[0]].params, uniform[alike])
+    def _sample(self, logits: Tensor) -> Tensor:
+        """Return the next token (B,) of each sequence, by its own parameters and random numbers."""
+        numbers = [0.0 if s.finished else s.rng.random(dtype=np.float32) for s in self.sequences]
+        uniform = torch.tensor(numbers, device=logits.device)
+        # Sequences whose parameters shape the distribution alike are sampled in one call.
+        groups: dict[tuple[float | None, ...], list[int]] = {}
+        for row, sequence in enumerate(self.sequences):
+            groups.setdefault(sequence.params.distribution_key, []).append(row)
+        if len(groups) == 1:
+            return sample_next(logits, self._ids, self.sequences[0].params, uniform)
+        new = torch.empty(len(self.sequences), dtype=torch.long, device=logits.device)
+        for rows in groups.values():
+            params = self.sequences[rows[0]].params
+            new[rows] = sample_next(logits[rows], self._ids[rows], params, uniform[rows])
         return new
 
     def _next_logits(self) -> Tensor:
-        """Logits (B, V) after the newest tokens.
+        """Return the logits (B, V) after the newest tokens.
 
-        A classic model that has used up its positions sees each row's last block_size tokens afresh, at new
-        positions, which is slow. A modern one goes on for ever: it looks back at most block_size tokens.
+        A classic model that has used all its positions processes the last block_size tokens of each row again
+        at new positions, which is slow. A modern model has no limit: each layer attends to at most block_size
+        tokens.
         """
         params = self.model.params
         if params.architecture == "classic" and self._cache.seen == params.block_size:
-            n_out = self._ids.size(1) - params.block_size
-            lengths = torch.tensor([text.length for text in self.texts], device=self._ids.device)
+            n_dropped = self._ids.size(1) - params.block_size
+            lengths = torch.tensor([s.length for s in self.sequences], device=self._ids.device)
             padding = (params.block_size - lengths).clamp(min=0)
             self._cache = Cache(params, padding, self.model.head_weight.dtype)
-            return self.model(self._ids[:, n_out:], last=1, cache=self._cache)[:, -1]
+            return self.model(self._ids[:, n_dropped:], last=1, cache=self._cache)[:, -1]
         return self.model(self._ids[:, -1:], last=1, cache=self._cache)[:, -1]
 
-    def _read(self, ids: Tensor, padding: Tensor) -> Cache:
-        """The cache that saw texts (P, T) with `padding` (P,) on their left."""
+    def _prefill(self, ids: Tensor, padding: Tensor) -> Cache:
+        """Return a cache of prompts (P, T) with `padding` (P,) tokens on their left."""
         params = self.model.params
-        if params.architecture == "classic":  # which has no positions for more
-            n_out = max(0, ids.size(1) - params.block_size)
-            ids, padding = ids[:, n_out:], (padding - n_out).clamp(min=0)
+        if params.architecture == "classic":
+            # It has no positions for more than block_size tokens.
+            n_dropped = max(0, ids.size(1) - params.block_size)
+            ids, padding = ids[:, n_dropped:], (padding - n_dropped).clamp(min=0)
         cache = Cache(params, padding, self.model.head_weight.dtype)
         if ids.size(1):
             self.model(ids, last=1, cache=cache)
         return cache
 
-    def _let_go(self) -> None:
-        """Let texts that have ended leave, once they are a good part of all."""
-        going_on = [row for row, text in enumerate(self.texts) if not text.ended]
-        if len(self.texts) - len(going_on) < max(ENDED * len(self.texts), 1):
+    def _evict_finished(self) -> None:
+        """Remove finished sequences once they are EVICTION_FRACTION of all."""
+        unfinished = [row for row, sequence in enumerate(self.sequences) if not sequence.finished]
+        n_finished = len(self.sequences) - len(unfinished)
+        if n_finished < max(EVICTION_FRACTION * len(self.sequences), 1):
             return
-        self.texts = [self.texts[row] for row in going_on]
-        if self.texts:
-            kept = torch.tensor(going_on, device=self._ids.device)
-            self._cache.rows(kept)
-            self._ids = self._ids[kept, -max(text.length for text in self.texts) :]
+        self.sequences = [self.sequences[row] for row in unfinished]
+        if self.sequences:
+            rows = torch.tensor(unfinished, device=self._ids.device)
+            self._cache.rows(rows)
+            self._ids = self._ids[rows, -max(sequence.length for sequence in self.sequences) :]
 
 
-def _told(logits: Tensor, token: int, n: int | None) -> tuple[float | None, list[tuple[int, float]]]:
-    """The logarithm of the token's probability under logits (V,), and the n likeliest tokens with theirs."""
-    if n is None:
-        return None, []
-    logprobs = logits.float().log_softmax(-1)
-    likeliest = logprobs.topk(min(n, len(logprobs)))
-    alternatives = list(zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True))
-    return logprobs[token].item(), alternatives
-
-
-def _pad(texts: list[list[int]], filler: int) -> tuple[Tensor, Tensor]:
-    """Texts of any lengths as one tensor (P, T), and how much each is filled up on its left (P,)."""
-    longest = max(map(len, texts))
-    padding = [longest - len(text) for text in texts]
-    padded = [[filler] * n + text for n, text in zip(padding, texts, strict=True)]
-    return torch.tensor(padded), torch.tensor(padding)
-
-
-def _widen(ids: Tensor, longest: int, filler: int) -> Tensor:
-    """Token ids (B, T) filled up on their left to so many a row."""
-    return torch.nn.functional.pad(ids, (longest - ids.size(1), 0), value=filler)
-
-
-MAX_TEXTS = 64  # written at once, so that memory is bounded
-
-
-class Token(NamedTuple):
-    """What a step wrote in one text: sample number `sample` of prompt number `prompt`, both from 0 on."""
+class StreamedToken(NamedTuple):
+    """A token of sample number `sample` of prompt number `prompt`, both counted from 0."""
 
     prompt: int
     sample: int
@@ -194,42 +187,66 @@ def generate(
     end_of_text: int,
     progress: Progress | None = None,
 ) -> list[list[list[int]]]:
-    """The new token ids of each of `num_samples` continuations of each prompt, as `stream` writes them.
+    """Return the new token ids of `num_samples` continuations of each prompt, sampled as by `stream`.
 
-    `end_of_text` is left out, so a continuation of `max_new_tokens` is one that the model has not ended.
+    `end_of_text` is left out, so a continuation of `max_new_tokens` tokens is one that the model did not end.
     """
-    texts: list[list[list[int]]] = [[[] for _ in range(params.num_samples)] for _ in prompts]
+    samples: list[list[list[int]]] = [[[] for _ in range(params.num_samples)] for _ in prompts]
     for token in stream(model, prompts, params, end_of_text):
         if token.id != end_of_text:
-            texts[token.prompt][token.sample].append(token.id)
+            samples[token.prompt][token.sample].append(token.id)
         if progress:
             progress.advance(1)
-    return texts
+    return samples
 
 
-def stream(model: GPT, prompts: list[list[int]], params: SampleParams, end_of_text: int) -> Iterator[Token]:
-    """Continue the token ids of each prompt `num_samples` times; give each new token as soon as it is there.
+def stream(
+    model: GPT, prompts: list[list[int]], params: SampleParams, end_of_text: int
+) -> Iterator[StreamedToken]:
+    """Continue the token ids of each prompt `num_samples` times; yield each token as it is sampled.
 
-    A prompt begins a text: it follows `end_of_text`, as every text does in training. A continuation ends
-    with `end_of_text` or after `max_new_tokens`. MAX_TEXTS are written at once, by prompt and number. The
-    model's mode should be `eval`. Raises UserError if its logits are no numbers.
+    A prompt starts a document: it follows `end_of_text`, as every document does in training. A continuation
+    ends with `end_of_text` or after `max_new_tokens`. MAX_SEQUENCES are generated at a time, by prompt
+    and sample. The model must be in `eval` mode. Raises UserError if its logits contain NaN or Inf.
 
-    Draws depend on the prompt, the seed and the number of the sample alone: not on other prompts, nor on
-    torch's global state. Only the last bits of the logits may differ with the texts that share a pass.
+    A sample depends on the prompt, the seed and its own number only: not on other prompts, nor on torch's
+    global random state. Which sequences share a batch changes at most the last bits of the logits.
     """
-    places = product(range(len(prompts)), range(params.num_samples))
-    while some := list(islice(places, MAX_TEXTS)):
-        texts = {
-            Text(tuple(prompts[prompt]), params, new_random(params.seed, sample)): (prompt, sample)
-            for prompt, sample in some
+    pairs = product(range(len(prompts)), range(params.num_samples))
+    while chunk := list(islice(pairs, MAX_SEQUENCES)):
+        numbers = {
+            Sequence(tuple(prompts[prompt]), params, new_rng(params.seed, sample)): (prompt, sample)
+            for prompt, sample in chunk
         }
         batch = Batch(model, end_of_text)
-        batch.join(list(texts))
-        while not batch.is_over:
-            for written in batch.step():
-                yield Token(*texts[written.text], written.id)
+        batch.join(list(numbers))
+        while not batch.is_finished:
+            for token in batch.step():
+                yield StreamedToken(*numbers[token.sequence], token.id)
 
 
-def new_random(seed: int, sample: int) -> np.random.Generator:
-    """What the draws of a sample follow; on the CPU, for every device."""
+def new_rng(seed: int, sample: int) -> np.random.Generator:
+    """Return the random generator of a sample. It runs on the CPU, whatever device the model is on."""
     return np.random.default_rng([seed, sample])
+
+
+def _logprobs(logits: Tensor, token: int, n_top: int | None) -> tuple[float | None, list[tuple[int, float]]]:
+    """Return the log probability of a token under logits (V,), and the n most likely tokens with theirs."""
+    if n_top is None:
+        return None, []
+    logprobs = logits.float().log_softmax(-1)
+    top = logprobs.topk(min(n_top, len(logprobs)))
+    return logprobs[token].item(), list(zip(top.indices.tolist(), top.values.tolist(), strict=True))
+
+
+def _pad(prompts: list[list[int]], filler: int) -> tuple[Tensor, Tensor]:
+    """Return prompts of any lengths as one tensor (P, T), and the padding on the left of each (P,)."""
+    longest = max(map(len, prompts))
+    padding = [longest - len(prompt) for prompt in prompts]
+    padded = [[filler] * n + prompt for n, prompt in zip(padding, prompts, strict=True)]
+    return torch.tensor(padded), torch.tensor(padding)
+
+
+def _pad_left(ids: Tensor, length: int, filler: int) -> Tensor:
+    """Pad token ids (B, T) on the left to (B, length)."""
+    return torch.nn.functional.pad(ids, (length - ids.size(1), 0), value=filler)

@@ -1,7 +1,7 @@
-"""What goes on in a model while it reads one text: how likely it found each token, and where it looked.
+"""Record token probabilities and attention weights of a model on one text.
 
-Shapes: N tokens of the text, L layers, H heads, T tokens read, S positions to look at (here the same ones),
-D channels a head, V = vocab_size.
+Shapes: N tokens of the text, L layers, H heads, T query positions, S key positions (here S = T),
+D = head_dim, V = vocab_size.
 """
 
 import codecs
@@ -20,13 +20,14 @@ from slm.results.samples import Inspection
 from slm.tokenizer.tokenizer import END_OF_TEXT, decode, tiktoken_encoding
 
 N_ALTERNATIVES = 5
-MAX_ATTENTION = 48  # tokens: weights grow with their square
+# Attention weights are recorded for this many tokens; their number grows with the square.
+MAX_ATTENTION = 48
 
 
 class AttentionWeights(TorchFunctionMode):
-    """Within this context every attention also notes its weights, (B, H, T, S) a layer, in `layers`.
+    """A context in which every attention layer appends its weights, (B, H, T, S), to `layers`.
 
-    It stands between the model and torch, so it sees the queries and keys that the model itself uses.
+    It intercepts the call from the model to torch, so it records the queries and keys that the model uses.
     """
 
     def __init__(self) -> None:
@@ -45,12 +46,13 @@ class AttentionWeights(TorchFunctionMode):
 def attention_weights(
     q: Tensor, k: Tensor, v: Tensor, *, attn_mask: Tensor | None, is_causal: bool, **_: Any
 ) -> Tensor:
-    """What share (B, H, T, S) of each query's attention each position gets: softmax(q kᵀ / √D).
+    """Return the attention weights (B, H, T, S): softmax(q kᵀ / √D) with the mask applied.
 
-    The arguments are those of `scaled_dot_product_attention` (Vaswani et al. 2017), which keeps the weights
-    to itself.
+    The arguments are those of `scaled_dot_product_attention` (Vaswani et al. 2017), which does not return
+    its weights.
     """
-    k = k.repeat_interleave(q.size(1) // k.size(1), dim=1)  # heads that share keys
+    # Grouped-query attention: several query heads share the keys of one head.
+    k = k.repeat_interleave(q.size(1) // k.size(1), dim=1)
     scores = q @ k.transpose(-1, -2) / math.sqrt(q.size(-1))  # (B, H, T, S)
     if is_causal:
         attn_mask = torch.ones_like(scores[0, 0], dtype=torch.bool).tril()
@@ -65,24 +67,24 @@ def inspect(model: GPT, tokenizer: Tokenizer, ids: list[int], n_given: int = 0) 
 
     The text has at least one token; its first `n_given` are the prompt.
 
-    As in training the text follows `<|endoftext|>`: that is what t = 0 stands for, t = 1 is the first token.
-    The model's mode should be `eval`.
+    As in training the text follows `<|endoftext|>`, which is position 0; position 1 is the first token. The
+    model must be in `eval` mode.
     """
     ids = ids[: model.params.block_size]
     end_of_text = tokenizer.token_to_id(END_OF_TEXT)
-    read = torch.tensor([[end_of_text, *ids]], device=model.device)  # (1, N + 1)
-    probabilities = model(read[:, :-1])[0].softmax(-1)  # (N, V)
+    sequence = torch.tensor([[end_of_text, *ids]], device=model.device)  # (1, N + 1)
+    probabilities = model(sequence[:, :-1])[0].softmax(-1)  # (N, V)
     best = probabilities.topk(min(N_ALTERNATIVES, model.vocab_size))
     with AttentionWeights() as attention:
-        model(read[:, : min(len(ids), MAX_ATTENTION)], last=1)
+        model(sequence[:, : min(len(ids), MAX_ATTENTION)], last=1)
     weights = torch.cat(attention.layers)  # (L, H, T, T)
     return Inspection(
         given=min(n_given, len(ids)),
-        tokens=_pieces(tokenizer, ids),
-        probabilities=_digits(probabilities.gather(-1, read[0, 1:, None])[:, 0]),
+        tokens=_token_strings(tokenizer, ids),
+        probabilities=_rounded(probabilities.gather(-1, sequence[0, 1:, None])[:, 0]),
         alternatives=[
-            [(decode(tokenizer, [i]), p) for i, p in zip(at.tolist(), _digits(values), strict=True)]
-            for at, values in zip(best.indices, best.values, strict=True)
+            [(decode(tokenizer, [i]), p) for i, p in zip(indices.tolist(), _rounded(values), strict=True)]
+            for indices, values in zip(best.indices, best.values, strict=True)
         ],
         attention=[
             [[[round(w, 3) for w in row] for row in head] for head in layer] for layer in weights.tolist()
@@ -90,12 +92,12 @@ def inspect(model: GPT, tokenizer: Tokenizer, ids: list[int], n_given: int = 0) 
     )
 
 
-def _pieces(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
-    """The text of each token; bytes of an unfinished character wait for the token that ends it."""
+def _token_strings(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
+    """Return the text of each token; bytes of an incomplete character move to the token that completes it."""
     encoding, decoder = tiktoken_encoding(tokenizer), codecs.getincrementaldecoder("utf-8")("replace")
     return [decoder.decode(encoding.decode_single_token_bytes(i)) for i in ids]
 
 
-def _digits(values: Tensor) -> list[float]:
-    """To four significant digits: more would only make the file larger."""
+def _rounded(values: Tensor) -> list[float]:
+    """Round to four significant digits, to keep the file small."""
     return [float(f"{value:.4g}") for value in values.tolist()]

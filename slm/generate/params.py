@@ -1,4 +1,4 @@
-"""How a text is written, and the section `sample` of params.yaml: the texts the model is asked to write."""
+"""Parameters of text generation, and the section `sample` of params.yaml."""
 
 import secrets
 from pathlib import Path
@@ -8,9 +8,10 @@ from pydantic import Field, field_validator
 
 from slm.core.config import Section
 
-DEFAULTS = {  # of writing outside of the pipeline
+# Defaults of the command line, of `slm.load(…).generate` and of the web page.
+DEFAULTS: dict[str, Any] = {
     "max_new_tokens": 1000,
-    "temperature": 0.7,
+    "temperature": 0.6,
     "top_k": None,
     "top_p": None,
     "min_p": None,
@@ -18,26 +19,31 @@ DEFAULTS = {  # of writing outside of the pipeline
 }
 
 
-class DrawParams(Section):
-    """How each next token is drawn; slm/generate/sampling.py has the formulas."""
+class GenerationParams(Section):
+    """How the next token is sampled, and when a sequence ends; slm/generate/sampling.py has the formulas."""
 
     section: ClassVar[str] = "options"
 
     max_new_tokens: Annotated[int, Field(ge=1, le=1_000_000)]
-    temperature: Annotated[float, Field(ge=0, le=1000)]  # 0 always takes the likeliest token
-    top_k: Annotated[int, Field(ge=1)] | None  # draw from so many of the likeliest tokens; null is all
-    top_p: Annotated[float, Field(gt=0, le=1)] | None  # from the fewest that have this share; null is all
-    min_p: Annotated[float, Field(ge=0, le=1)] | None  # from those with this part of the best's; null is all
-    repetition_penalty: Annotated[float, Field(ge=0.01, le=100)]  # of tokens the text has; 1 is off
+    # 0 is greedy decoding.
+    temperature: Annotated[float, Field(ge=0, le=1000)]
+    # Sample from the k most likely tokens; null: from all.
+    top_k: Annotated[int, Field(ge=1)] | None
+    # Sample from the smallest set of most likely tokens with this total probability; null: from all.
+    top_p: Annotated[float, Field(gt=0, le=1)] | None
+    # Sample from tokens with at least this fraction of the highest probability; null: from all.
+    min_p: Annotated[float, Field(ge=0, le=1)] | None
+    # Penalty for tokens that the sequence already contains; 1: off.
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=100)]
     seed: Annotated[int, Field(ge=0, lt=2**63)]
 
     @property
-    def shape(self) -> tuple[float | None, ...]:
-        """What shapes the draws: texts that are alike in it can be drawn together."""
+    def distribution_key(self) -> tuple[float | None, ...]:
+        """Return the values that shape the distribution: sequences with equal keys are sampled together."""
         return self.temperature, self.top_k, self.top_p, self.min_p, self.repetition_penalty
 
-    def in_words(self) -> str:
-        """What shapes the draws, and nothing that is off: "temperature 0.8, top-k 50"."""
+    def describe(self) -> str:
+        """Return the settings that are in effect, in words: "temperature 0.8, top-k 50"."""
         words = []
         if self.temperature == 0:
             words.append("greedy")
@@ -51,28 +57,29 @@ class DrawParams(Section):
         return ", ".join(words)
 
 
-class SampleParams(DrawParams):
-    """Prompts, and how they are continued."""
+class SampleParams(GenerationParams):
+    """The section `sample`: prompts, and how the model continues them."""
 
     section: ClassVar[str] = "sample"
 
-    prompts: Annotated[list[str], Field(min_length=1)]  # "" begins a text from nothing
-    num_samples: Annotated[int, Field(ge=1, le=10_000)]  # for each prompt
+    # The empty prompt starts a document from scratch.
+    prompts: Annotated[list[str], Field(min_length=1)]
+    num_samples: Annotated[int, Field(ge=1, le=10_000)]
 
     @field_validator("prompts")
     @classmethod
-    def _can_be_encoded(cls, prompts: list[str]) -> list[str]:
+    def _are_valid_unicode(cls, prompts: list[str]) -> list[str]:
         return [check_text(prompt) for prompt in prompts]
 
 
-def draw_params(**options: Any) -> DrawParams:
-    """Checked options, those left out as in DEFAULTS, and a new seed if there is none. Raises UserError."""
+def generation_params(**options: Any) -> GenerationParams:
+    """Check options, fill in DEFAULTS and, without a seed, draw a new one. Raises UserError."""
     seed = {"seed": secrets.randbelow(2**32)} if options.get("seed") is None else {}
-    return DrawParams.check({**DEFAULTS, **options, **seed}, Path("slm"))
+    return GenerationParams.check({**DEFAULTS, **options, **seed}, Path("slm"))
 
 
 def check_text(text: str) -> str:
-    """The text, if UTF-8 can hold it; else raises ValueError."""
+    """Return the text. Raises ValueError if it cannot be encoded in UTF-8."""
     if any("\ud800" <= char <= "\udfff" for char in text):
-        raise ValueError(f"{text!r} has half a surrogate pair; allowed: text that UTF-8 can hold")
+        raise ValueError(f"must be valid Unicode, got a lone surrogate in {text!r}")
     return text

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any, ClassVar
 
 from slm.core.config import SHORT
-from slm.generate.batch import Text, new_random
+from slm.generate.batch import Sequence, new_rng
 from slm.inference import Writer
 from slm.serve.choices import Choice, Piece
 from slm.serve.engine import Order
@@ -21,7 +21,7 @@ from slm.tokenizer.tokenizer import encode
 class Answer(ABC):
     """The answer to one request: its choices, by the texts that they are written as.
 
-    `prompts` came in the field `param`; `n_alternatives` is as a Text has it. Raises NoAnswer for another
+    `prompts` came in the field `param`; `n_top_logprobs` is as a Sequence has it. Raises NoAnswer for another
     model, or too long a prompt.
     """
 
@@ -35,22 +35,22 @@ class Answer(ABC):
         writer: Writer,
         prompts: list[str],
         param: str,
-        n_alternatives: int | None = None,
+        n_top_logprobs: int | None = None,
     ):
         if asked.model != MODEL:
             message = f"{SHORT.repr(asked.model)} is not served; served: {MODEL}"
             raise NoAnswer(404, message, "model", "model_not_found")
         self._asked = asked
-        self.choices: dict[Text, Choice] = {}
+        self.choices: dict[Sequence, Choice] = {}
         self._n_prompt_tokens = 0
-        params = asked.draw_params()
+        params = asked.generation_params()
         for prompt in prompts:
             ids = tuple(encode(writer.tokenizer, prompt))
             if len(ids) > MAX_PROMPT:
                 raise NoAnswer(400, f"a prompt has {len(ids)} tokens; allowed: {MAX_PROMPT}", param)
             self._n_prompt_tokens += len(ids)
             for sample in range(asked.n):
-                text = Text(ids, params, new_random(params.seed, sample), n_alternatives)
+                text = Sequence(ids, params, new_rng(params.seed, sample), n_top_logprobs)
                 self.choices[text] = Choice(len(self.choices), text, asked.stop, writer)
         self.head = {
             "id": f"{self.id_prefix}-{secrets.token_hex(12)}",
@@ -94,14 +94,14 @@ class Answer(ABC):
         while any(choice.finish_reason is None for choice in self.choices.values()):
             pieces = []
             for written in await order.read():
-                choice = self.choices[written.text]
+                choice = self.choices[written.sequence]
                 if choice.finish_reason:  # by a stop string, of which the engine knows nothing yet
                     continue
                 piece = choice.add(written)
                 if any(piece):
                     pieces.append((choice, piece))
                 if choice.finish_reason:
-                    order.give_up([written.text])
+                    order.give_up([written.sequence])
             if pieces:
                 yield pieces
 

@@ -2,14 +2,14 @@
 
 from typing import Literal, NamedTuple
 
-from slm.generate.batch import Text, Written
+from slm.generate.batch import SampledToken, Sequence
 from slm.inference import Writer
 
 
 class Token(NamedTuple):
     """A token, and where its text begins among the characters of its choice."""
 
-    written: Written
+    written: SampledToken
     offset: int
 
 
@@ -24,7 +24,7 @@ class Piece(NamedTuple):
 class Choice:
     """Tokens in, pieces of text out. What may become a stop string is held back until that is clear."""
 
-    def __init__(self, index: int, text: Text, stops: list[str], writer: Writer):
+    def __init__(self, index: int, text: Sequence, stops: list[str], writer: Writer):
         self.index = index
         self.n_tokens = 0  # those of a stop string, too
         self.finish_reason: Literal["stop", "length"] | None = None
@@ -34,7 +34,7 @@ class Choice:
         self._held = ""
         self._tokens: list[Token] = []  # of what is held
 
-    def add(self, written: Written) -> Piece:
+    def add(self, written: SampledToken) -> Piece:
         """What can be told after one more token: its text, more, or nothing yet."""
         if written.id == self._end_of_text:
             self.finish_reason = "stop"

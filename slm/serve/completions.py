@@ -35,7 +35,7 @@ class Completion(Answer):
             "tokens": [names[w.id] for w in written],
             "token_logprobs": [w.logprob for w in written],
             "top_logprobs": [
-                {names[token]: p for token, p in [*w.alternatives, (w.id, w.logprob)]} for w in written
+                {names[token]: p for token, p in [*w.top_logprobs, (w.id, w.logprob)]} for w in written
             ],
             "text_offset": [token.offset for token in tokens],
         }

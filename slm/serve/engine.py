@@ -13,7 +13,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Self
 
-from slm.generate.batch import Batch, Text, Written
+from slm.generate.batch import Batch, SampledToken, Sequence
 from slm.inference import Writer
 from slm.serve.errors import NoAnswer
 
@@ -29,11 +29,11 @@ class Engine:
         self._inbox: SimpleQueue[Callable[[], object]] = SimpleQueue()  # what the thread is to do
         self._thread = Thread(target=self._work, name="engine")
         # The event loop's:
-        self._order_of: dict[Text, Order] = {}
+        self._order_of: dict[Sequence, Order] = {}
         self._is_open = True  # the thread looks at it, too
         # The thread's:
         self._batch = self._new_batch()
-        self._waiting: deque[Text] = deque()
+        self._waiting: deque[Sequence] = deque()
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -54,7 +54,7 @@ class Engine:
         """How many wait or are being written."""
         return len(self._order_of)
 
-    def order(self, texts: list[Text]) -> "Order":
+    def order(self, texts: list[Sequence]) -> "Order":
         """Have texts written. Raises NoAnswer if too many wait already, or the engine is closed."""
         if not self._is_open:
             raise NoAnswer(503, "the server is stopping")
@@ -65,14 +65,14 @@ class Engine:
         self._inbox.put(partial(self._waiting.extend, texts))
         return order
 
-    def give_up(self, texts: list[Text]) -> None:
+    def give_up(self, texts: list[Sequence]) -> None:
         """Have texts written no further; some may have ended."""
         given_up = [text for text in texts if self._order_of.pop(text, None)]
         self._inbox.put(partial(_end, given_up))
 
-    def _deliver(self, news: list[Written], ended: list[Text]) -> None:
+    def _deliver(self, news: list[SampledToken], ended: list[Sequence]) -> None:
         for written in news:
-            if order := self._order_of.get(written.text):
+            if order := self._order_of.get(written.sequence):
                 order.take(written)
         for text in ended:
             self._order_of.pop(text, None)
@@ -89,7 +89,7 @@ class Engine:
             try:
                 self._give_places()
                 news = self._batch.step()
-                ended = [written.text for written in news if written.text.ended]
+                ended = [written.sequence for written in news if written.sequence.finished]
                 self._loop.call_soon_threadsafe(self._deliver, news, ended)
             except Exception as error:  # whatever it is: those who wait must know, and others may come
                 logging.getLogger(__name__).exception("texts could not be written")
@@ -101,7 +101,7 @@ class Engine:
     def _has_work(self) -> bool:
         """Do what the event loop wants, and wait while there is nothing to write. False once it is closed."""
         while self._is_open:
-            is_idle = self._batch.is_over and not self._waiting
+            is_idle = self._batch.is_finished and not self._waiting
             try:
                 self._inbox.get(block=is_idle)()
             except Empty:
@@ -110,11 +110,11 @@ class Engine:
 
     def _give_places(self) -> None:
         """Let texts join, prompt by prompt: to read different prompts in one pass takes more memory."""
-        n_free = MAX_WRITTEN - sum(not text.ended for text in self._batch.texts)
+        n_free = MAX_WRITTEN - sum(not text.finished for text in self._batch.sequences)
         while n_free and self._waiting:
             prompt, joining = self._waiting[0].prompt, []
             while self._waiting and self._waiting[0].prompt == prompt and len(joining) < n_free:
-                joining += [text for text in [self._waiting.popleft()] if not text.ended]
+                joining += [text for text in [self._waiting.popleft()] if not text.finished]
             if joining:
                 self._batch.join(joining)
             n_free -= len(joining)
@@ -123,13 +123,13 @@ class Engine:
 class Order:
     """Texts of one client, on their way."""
 
-    def __init__(self, engine: Engine, texts: list[Text]):
+    def __init__(self, engine: Engine, texts: list[Sequence]):
         self._engine, self._texts = engine, texts
-        self._news: list[Written] = []
+        self._news: list[SampledToken] = []
         self._failure: NoAnswer | None = None
         self._is_news = asyncio.Event()
 
-    async def read(self) -> list[Written]:
+    async def read(self) -> list[SampledToken]:
         """What was written since the last call, a token or more. Raises NoAnswer if no more will be."""
         await self._is_news.wait()
         self._is_news.clear()
@@ -138,11 +138,11 @@ class Order:
         news, self._news = self._news, []
         return news
 
-    def give_up(self, texts: list[Text] | None = None) -> None:
+    def give_up(self, texts: list[Sequence] | None = None) -> None:
         """Have these written no further, or all of them."""
         self._engine.give_up(self._texts if texts is None else texts)
 
-    def take(self, written: Written) -> None:
+    def take(self, written: SampledToken) -> None:
         """For the engine: something was written."""
         self._news.append(written)
         self._is_news.set()
@@ -153,6 +153,6 @@ class Order:
         self._is_news.set()
 
 
-def _end(texts: list[Text]) -> None:
+def _end(texts: list[Sequence]) -> None:
     for text in texts:
-        text.ended = True
+        text.finished = True

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from slm.generate.params import DEFAULTS
 from slm.model.gpt import GPT, n_params
 
 FOLDER = Path(__file__).parent
@@ -11,7 +12,8 @@ FOLDER = Path(__file__).parent
 def page_of(model: GPT) -> str:
     """It works offline: its styles and scripts are in it. It tells the model's size."""
     page = re.sub(r"INCLUDE (\S+)", lambda found: _read(found[1]), _read("page.html"))
-    facts = {"N_PARAMS": n_params(model), "BLOCK_SIZE": model.params.block_size}
+    facts: dict[str, float] = {"N_PARAMS": n_params(model), "BLOCK_SIZE": model.params.block_size}
+    facts["TEMPERATURE"] = DEFAULTS["temperature"]
     return re.sub("|".join(facts), lambda found: f"{facts[found[0]]:,}", page)
 
 

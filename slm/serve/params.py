@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_validator, model_validator
 
 from slm.core.config import SHORT, Section
-from slm.generate.params import DEFAULTS, DrawParams, check_text, draw_params
+from slm.generate.params import DEFAULTS, GenerationParams, check_text, generation_params
 
 MODEL = "slm"  # the name of the one model that is served
 MAX_BYTES = 256 * 1024  # of a body
@@ -71,9 +71,9 @@ class WritingRequest(Body):
         """When a text has to end."""
         return self.max_tokens
 
-    def draw_params(self) -> DrawParams:
+    def generation_params(self) -> GenerationParams:
         """How each next token is drawn."""
-        return draw_params(
+        return generation_params(
             max_new_tokens=self.max_new_tokens,
             temperature=self.temperature,
             top_k=self.top_k if self.top_k > 0 else None,

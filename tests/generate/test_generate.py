@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers.generation.logits_process import RepetitionPenaltyLogitsProcessor
 
-from slm.generate.batch import ENDED, MAX_TEXTS, Token, generate, stream
+from slm.generate.batch import EVICTION_FRACTION, MAX_SEQUENCES, StreamedToken, generate, stream
 from tests.model.test_cache import BLOCK_SIZE, MODELS, VOCAB, random_model
 from tests.tiny import model_params, sample_params
 
@@ -141,23 +141,23 @@ def test_prompts_but_their_last_tokens_take_one_pass_and_each_step_one_token_of_
 
 def test_texts_that_have_ended_leave_once_they_are_a_good_part_of_those_on_their_way():
     model = Fixed([0.9, 0.1])
-    params = sample_params(num_samples=MAX_TEXTS, max_new_tokens=1000)
+    params = sample_params(num_samples=MAX_SEQUENCES, max_new_tokens=1000)
     texts = generate(model, [[]], params, end_of_text=1)[0]
     n_rows = [shape[0] for shape in model.shapes]
     going_on = [sum(len(text) >= step for text in texts) for step in range(len(n_rows))]
     assert going_on[-1] > 0  # with the last text the work is over
-    assert all(n - alive < max(ENDED * n, 1) for n, alive in zip(n_rows, going_on, strict=True))
+    assert all(n - alive < max(EVICTION_FRACTION * n, 1) for n, alive in zip(n_rows, going_on, strict=True))
     kept = [n for n, _ in groupby(n_rows)]
-    assert all(after <= (1 - ENDED) * before for before, after in pairwise(kept))
+    assert all(after <= (1 - EVICTION_FRACTION) * before for before, after in pairwise(kept))
 
 
 def test_no_more_texts_are_on_their_way_at_once_than_fit_into_memory():
     model = Fixed([1.0, 0.0])
-    params = sample_params(num_samples=MAX_TEXTS // 2 + 1, max_new_tokens=2)
+    params = sample_params(num_samples=MAX_SEQUENCES // 2 + 1, max_new_tokens=2)
     texts = generate(model, [[], [0], [0, 0]], params, end_of_text=1)
     assert texts == [[[0, 0]] * params.num_samples] * 3
-    rest = 3 * params.num_samples - MAX_TEXTS
-    assert model.shapes == [(2, 1), *[(MAX_TEXTS, 1)] * 2, (2, 2), *[(rest, 1)] * 2]
+    rest = 3 * params.num_samples - MAX_SEQUENCES
+    assert model.shapes == [(2, 1), *[(MAX_SEQUENCES, 1)] * 2, (2, 2), *[(rest, 1)] * 2]
 
 
 def test_a_stream_gives_each_step_of_all_texts_as_soon_as_it_is_there():
@@ -176,6 +176,6 @@ def test_a_stream_gives_each_step_of_all_texts_as_soon_as_it_is_there():
 def test_a_stream_that_is_not_read_on_works_no_further():
     model = Fixed([1.0, 0.0])
     tokens = stream(model, [[0]], sample_params(num_samples=1, max_new_tokens=1_000_000), end_of_text=1)
-    assert [next(tokens) for _ in range(3)] == [Token(prompt=0, sample=0, id=0)] * 3
+    assert [next(tokens) for _ in range(3)] == [StreamedToken(prompt=0, sample=0, id=0)] * 3
     tokens.close()
     assert model.shapes == [(1, 1)] * 4  # the prompt, and three steps

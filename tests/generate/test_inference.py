@@ -16,7 +16,7 @@ from slm import load
 from slm.cli.generate import Talk
 from slm.core.errors import UserError
 from slm.generate.batch import generate
-from slm.generate.params import draw_params
+from slm.generate.params import DEFAULTS, generation_params
 from slm.inference import Spelling
 from slm.model.gpt import new_gpt, save_model
 from slm.sft import chat
@@ -54,7 +54,7 @@ def run(*arguments: str, models: Path | None = None, **options) -> subprocess.Co
 def test_three_lines_write_the_text_that_the_token_ids_spell(models, tokenizer):
     writer = load(models)
     text = writer.generate("Once", seed=3, max_new_tokens=30)
-    params = sample_params(seed=3, max_new_tokens=30, temperature=0.7, num_samples=1)
+    params = sample_params(seed=3, max_new_tokens=30, temperature=DEFAULTS["temperature"], num_samples=1)
     ids = generate(writer.model, [encode(tokenizer, "Once")], params, tokenizer.token_to_id(END_OF_TEXT))[0][
         0
     ]
@@ -117,7 +117,7 @@ def test_the_prompt_may_come_through_a_pipe(models):
             "slm: options.temperature: -3.0 should be greater than or equal to 0",
         ),
         ([], b"a\xff", "the prompt is not UTF-8 at byte 1"),
-        ([b"a\xff"], b"", r"prompt: 'a\udcff' has half a surrogate pair; allowed: text that UTF-8 can hold"),
+        ([b"a\xff"], b"", r"prompt: must be valid Unicode, got a lone surrogate in 'a\udcff'"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(arguments, given, line):
@@ -161,7 +161,7 @@ def test_a_conversation_takes_prompts_and_options_until_its_end_and_remembers_th
 
 
 def test_a_talk_gives_the_model_what_was_said_before_as_far_as_it_sees(models, capsys):
-    writer, params = load(models), draw_params(seed=5, max_new_tokens=2)
+    writer, params = load(models), generation_params(seed=5, max_new_tokens=2)
     talk, said = Talk(writer), []
     for request in ("Write.", "Go on.", "Once more."):
         talk(request, params)

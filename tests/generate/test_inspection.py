@@ -1,4 +1,4 @@
-"""What is said of a text is what the model computes: its probabilities, and its own attention."""
+"""Recorded probabilities and attention weights are those that the model computes."""
 
 import json
 import math
@@ -35,7 +35,7 @@ def model(request, tokenizer):
 
 
 def values_and_outputs(model, ids):
-    """For each layer what its attention mixes, (B, H, T, D), and what it makes of it, (B, T, H · D)."""
+    """Return each layer's attention weights, values (B, H, T, D) and attention outputs (B, T, H · D)."""
     values, outputs, sizes = [], [], model.params
     for block in model.blocks:
         attention = block.attention
@@ -59,16 +59,16 @@ def assert_weights_explain_the_outputs(model, n_tokens):
 
 
 @pytest.mark.parametrize("n_tokens", [1, 2, 64])
-def test_weights_times_values_are_the_models_own_attention(model, n_tokens):
+def test_attention_weights_times_values_equal_the_attention_output(model, n_tokens):
     assert_weights_explain_the_outputs(model, n_tokens)
 
 
-def test_so_are_those_of_a_text_longer_than_the_window_which_is_masked(tokenizer):
+def test_attention_weights_with_sliding_window_mask_equal_the_attention_output(tokenizer):
     windowed = shaken(tokenizer.get_vocab_size(), n_embd=24, architecture="modern", block_size=8)
     assert_weights_explain_the_outputs(windowed, n_tokens=20)
 
 
-def test_looking_on_changes_nothing(model):
+def test_recording_attention_does_not_change_logits(model):
     ids = torch.arange(30)[None]
     with torch.inference_mode():
         before = model(ids)
@@ -76,7 +76,7 @@ def test_looking_on_changes_nothing(model):
             assert torch.equal(model(ids), before)
 
 
-def test_attention_is_shared_out_among_what_was_read_and_nothing_later(model, tokenizer):
+def test_attention_is_causal_and_sums_to_one(model, tokenizer):
     found = np.array(inspect(model, tokenizer, encode(tokenizer, TEXT)).attention)
     sizes = model.params
     assert found.shape == (sizes.n_layer, sizes.n_head, MAX_ATTENTION, MAX_ATTENTION)
@@ -85,14 +85,14 @@ def test_attention_is_shared_out_among_what_was_read_and_nothing_later(model, to
     assert len({row.tobytes() for layer in found for row in layer}) == sizes.n_layer * sizes.n_head
 
 
-def test_probabilities_are_those_of_the_evaluation(model, tokenizer):
+def test_probabilities_match_token_losses(model, tokenizer):
     ids = encode(tokenizer, TEXT)[:60]
     losses = token_losses(model, np.array(ids), tokenizer.token_to_id(END_OF_TEXT), None, batch_size=4)
     found = inspect(model, tokenizer, ids).probabilities
     assert found == pytest.approx([math.exp(-loss) for loss in losses], rel=1e-3)
 
 
-def test_the_alternatives_are_the_likeliest_tokens_at_each_place(model, tokenizer):
+def test_alternatives_are_the_most_likely_tokens(model, tokenizer):
     ids = encode(tokenizer, TEXT)[:10]
     found = inspect(model, tokenizer, ids).alternatives
     for n, best in enumerate(found):
@@ -103,7 +103,7 @@ def test_the_alternatives_are_the_likeliest_tokens_at_each_place(model, tokenize
         assert [p for _, p in best] == pytest.approx(logits.softmax(-1)[order].tolist(), rel=1e-3)
 
 
-def test_the_tokens_are_together_the_text_whatever_characters_they_cut(model, tokenizer):
+def test_tokens_concatenate_to_the_text(model, tokenizer):
     text = "A cat 🐈 sat.\n猫"
     ids = [*encode(tokenizer, text), tokenizer.token_to_id(END_OF_TEXT)]
     found = inspect(model, tokenizer, ids, n_given=3)
@@ -112,14 +112,14 @@ def test_the_tokens_are_together_the_text_whatever_characters_they_cut(model, to
     assert found.given == 3
 
 
-def test_a_text_is_looked_at_as_far_as_the_model_can_see_at_once(model, tokenizer):
+def test_inspection_stops_at_block_size(model, tokenizer):
     ids = encode(tokenizer, TEXT)
     assert len(ids) > 64
     assert len(inspect(model, tokenizer, ids, n_given=100).tokens) == 64
     assert inspect(model, tokenizer, ids, n_given=100).given == 64
 
 
-def test_one_token_is_a_text_and_all_of_it_can_be_written_as_json(model, tokenizer):
+def test_inspection_of_one_token_is_valid_json(model, tokenizer):
     found = inspect(model, tokenizer, [tokenizer.token_to_id(END_OF_TEXT)])
     assert np.array(found.attention).tolist() == np.ones((2, model.params.n_head, 1, 1)).tolist()
     assert Inspection(**json.loads(json.dumps(found.model_dump(), allow_nan=False))) == found

@@ -1,9 +1,13 @@
-"""The section `sample`: what is wrong is named, with what is allowed."""
+"""The section `sample` and the parameters of generation."""
 
 import pytest
 
-from slm.generate.params import SampleParams
-from tests.tiny import SAMPLE, complaint, sample_params
+from slm.core.config import PARAMS_FILE
+from slm.generate.params import DEFAULTS, SampleParams, generation_params
+from slm.model.gpt import new_gpt
+from slm.serve.page import page_of
+from tests.project import ROOT
+from tests.tiny import SAMPLE, complaint, model_params, sample_params
 
 
 @pytest.mark.parametrize(
@@ -24,18 +28,18 @@ from tests.tiny import SAMPLE, complaint, sample_params
         ("seed", -1, "greater than or equal to 0"),
     ],
 )
-def test_a_wrong_value_is_named_with_what_is_allowed(key, value, allowed):
+def test_sample_params_invalid_value_is_reported(key, value, allowed):
     line = complaint(SampleParams, {**SAMPLE, key: value})
     assert line.startswith(f"params.yaml: sample.{key}: {value!r} ")
     assert allowed in line
     assert "\n" not in line
 
 
-def test_at_least_one_prompt_is_asked_for():
+def test_sample_params_require_a_prompt():
     assert "sample.prompts: [] " in complaint(SampleParams, {**SAMPLE, "prompts": []})
 
 
-def test_a_prompt_that_is_no_text_is_named_by_its_place():
+def test_sample_params_non_string_prompt_is_reported_by_index():
     assert "sample.prompts.1: 7 should be a valid string" in complaint(
         SampleParams, {**SAMPLE, "prompts": ["a", 7]}
     )
@@ -52,5 +56,15 @@ def test_a_prompt_that_is_no_text_is_named_by_its_place():
         ({"temperature": 0.0, "repetition_penalty": 1.2}, "greedy, repetition penalty 1.2"),
     ],
 )
-def test_what_shapes_the_draws_is_said_in_words_and_nothing_that_is_off(changes, words):
-    assert sample_params(**changes).in_words() == words
+def test_describe_lists_only_settings_in_effect(changes, words):
+    assert sample_params(**changes).describe() == words
+
+
+def test_default_temperature_is_that_of_params_yaml():
+    assert generation_params().temperature == SampleParams.load(ROOT / PARAMS_FILE).temperature
+
+
+def test_default_temperature_is_that_of_the_web_page():
+    page = page_of(new_gpt(model_params(), vocab_size=9))
+    [slider] = [line for line in page.splitlines() if 'name="temperature"' in line]
+    assert f'value="{DEFAULTS["temperature"]:g}"' in slider

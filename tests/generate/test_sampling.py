@@ -1,4 +1,4 @@
-"""How the next token is chosen, beside what Hugging Face's transformers do."""
+"""Sampling of the next token, compared with Hugging Face's transformers."""
 
 import math
 
@@ -16,19 +16,19 @@ from transformers.generation.logits_process import (
 )
 
 from slm.core.errors import UserError
-from slm.generate.sampling import ENOUGH, draw, next_token_probs
+from slm.generate.sampling import NUCLEUS_SEARCH_SIZE, next_token_probs, sample_next
 from tests.tiny import sample_params
 
-NO_TEXT = torch.zeros(1, 0, dtype=torch.long)
+NO_TOKENS = torch.zeros(1, 0, dtype=torch.long)
 
 
-def probs_of(logits, texts=NO_TEXT, **changes):
+def probs_of(logits, texts=NO_TOKENS, **changes):
     logits = torch.as_tensor(logits)
     return next_token_probs(logits, texts.expand(len(logits), -1), sample_params(**changes))
 
 
 def reference(logits, texts, params):
-    """Probabilities by Hugging Face's processors, in the order of its `generate`."""
+    """Return the probabilities of Hugging Face's processors, in the order of its `generate`."""
     steps = LogitsProcessorList([RepetitionPenaltyLogitsProcessor(params.repetition_penalty)])
     steps.append(TemperatureLogitsWarper(params.temperature))
     steps += [TopKLogitsWarper(params.top_k)] if params.top_k else []
@@ -55,32 +55,33 @@ def reference(logits, texts, params):
         {"temperature": 1.5, "repetition_penalty": 5.0, "min_p": 0.02},
     ],
 )
-def test_every_parameter_does_what_it_does_in_transformers(changes):
+def test_next_token_probs_match_transformers(changes):
     random = torch.Generator().manual_seed(0)
     logits = 2 * torch.randn(20, 50, generator=random)
     texts = torch.randint(50, (20, 30), generator=random)
     params = sample_params(**changes)
-    found, expected = next_token_probs(logits, texts, params), reference(logits, texts, params)
-    torch.testing.assert_close(found, expected)
-    assert ((found > 0) == (expected > 0)).all()
+    probs, expected = next_token_probs(logits, texts, params), reference(logits, texts, params)
+    torch.testing.assert_close(probs, expected)
+    assert ((probs > 0) == (expected > 0)).all()
 
 
-def test_a_nucleus_of_more_tokens_than_are_looked_at_first_is_that_of_transformers():
+def test_nucleus_larger_than_first_search_matches_transformers():
     random = torch.Generator().manual_seed(0)
-    flat = torch.rand(1, 3 * ENOUGH, generator=random)
-    for logits in (flat, torch.cat([flat, 10 * flat])):  # by itself, and beside a row that needs few
+    flat = torch.rand(1, 3 * NUCLEUS_SEARCH_SIZE, generator=random)
+    # Alone, and in a batch with a row whose nucleus is small.
+    for logits in (flat, torch.cat([flat, 10 * flat])):
         params = sample_params(top_p=0.9)
-        expected = reference(logits, NO_TEXT, params)
+        expected = reference(logits, NO_TOKENS, params)
         torch.testing.assert_close(probs_of(logits, top_p=0.9), expected)
-    assert (expected[0] > 0).sum() > 2 * ENOUGH
+    assert (expected[0] > 0).sum() > 2 * NUCLEUS_SEARCH_SIZE
 
 
-def test_top_k_keeps_exactly_k_even_of_equals():
+def test_top_k_keeps_exactly_k_of_equal_logits():
     assert ((probs_of(torch.zeros(2, 6), top_k=4) > 0).sum(-1) == 4).all()
     assert (probs_of(torch.zeros(1, 6), top_k=99) == 1 / 6).all()
 
 
-def test_temperature_is_that_of_the_formula():
+def test_temperature_divides_logits():
     for temperature in (0.5, 1.0, 2.0):
         weights = [math.exp(x / temperature) for x in (1, 2, 4)]
         expected = torch.tensor([[w / sum(weights) for w in weights]])
@@ -88,11 +89,11 @@ def test_temperature_is_that_of_the_formula():
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1e-300, 1e-30, 1e-4])
-def test_a_tiny_temperature_is_greedy_not_an_overflow(temperature):
+def test_tiny_temperature_is_greedy(temperature):
     assert probs_of([[1.0, 30.0, 29.9]], temperature=temperature).tolist() == [[0.0, 1.0, 0.0]]
 
 
-def test_the_penalty_turns_a_greedy_choice_away_from_the_text_whatever_the_signs():
+def test_repetition_penalty_changes_greedy_choice_for_any_sign():
     logits, text = torch.tensor([[1.0, 2.0, -3.0], [-1.0, -0.9, -3.0]]), torch.tensor([[1, 1, 2]])
     for penalty, expected in ((1.0, [1, 1]), (1.5, [1, 0]), (2.1, [0, 0])):
         probs = probs_of(logits, text, temperature=0.0, repetition_penalty=penalty)
@@ -105,11 +106,11 @@ def test_the_penalty_turns_a_greedy_choice_away_from_the_text_whatever_the_signs
     st.integers(0, 2**24 - 1),
     st.sampled_from([None, 1, 3]),
 )
-def test_a_draw_is_the_inverse_of_the_cumulative_distribution(weights, step, top_k):
-    """Weights and numbers in [0, 1) of any kind: the token's part of the whole holds the number."""
+def test_sample_next_inverts_the_cumulative_distribution(weights, step, top_k):
+    """For any weights and any number in [0, 1), the number lies in the interval of the sampled token."""
     uniform = torch.tensor([step / 2**24])
     params, logits = sample_params(top_k=top_k), torch.tensor([weights]).log()
-    token = int(draw(logits, NO_TEXT, params, uniform))
+    token = int(sample_next(logits, NO_TOKENS, params, uniform))
     assert weights[token] > 0
     if top_k is None:
         before, total = sum(weights[:token]), sum(weights)
@@ -118,7 +119,7 @@ def test_a_draw_is_the_inverse_of_the_cumulative_distribution(weights, step, top
 
 @pytest.mark.parametrize("changes", [{}, {"temperature": 0.0}, {"top_k": 2}, {"top_p": 0.5}, {"min_p": 0.1}])
 @pytest.mark.parametrize("wrong", [math.nan, math.inf])
-def test_logits_that_are_no_numbers_are_refused(changes, wrong):
+def test_sample_next_rejects_nan_and_inf_logits(changes, wrong):
     logits = torch.tensor([[1.0, 2.0, 3.0, 4.0], [1.0, wrong, 3.0, 4.0]])
-    with pytest.raises(UserError, match="the model's logits are no numbers; train it again"):
-        draw(logits, NO_TEXT.expand(2, -1), sample_params(**changes), torch.tensor([0.5, 0.5]))
+    with pytest.raises(UserError, match="the model's logits contain NaN or Inf; train it again"):
+        sample_next(logits, NO_TOKENS.expand(2, -1), sample_params(**changes), torch.tensor([0.5, 0.5]))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slm.cli.generate import Talk
-from slm.generate.params import draw_params
+from slm.generate.params import generation_params
 from slm.serve.params import MAX_PROMPT, ChatRequest
 from slm.sft import chat
 from slm.sft.conversations import Turn
@@ -44,7 +44,7 @@ def engine(running):
 
 
 def test_over_several_turns_each_answer_is_the_terminals_and_as_much_is_forgotten(chats, running, capsys):
-    params = draw_params(seed=5, max_new_tokens=3, temperature=0.8)
+    params = generation_params(seed=5, max_new_tokens=3, temperature=0.8)
     talk, messages, n_forgotten = Talk(running.writer), [], 0
     for request in ("Once", "upon", "Once upon a time\nthere was", "a", "a"):
         talk(request, params)
@@ -140,7 +140,7 @@ def test_values_without_effect_are_allowed_as_clients_send_them(running):
      "messages.0.role: 'system' should be 'user' or 'assistant'"),
     ({"messages": [{"role": "user", "content": [{"type": "text", "text": "Once"}]}]}, "messages.0.content",
      "messages.0.content: [{...}] should be a valid string"),
-    ({"messages": [{"role": "user", "content": "\ud800"}]}, "messages.0.content", "half a surrogate pair"),
+    ({"messages": [{"role": "user", "content": "\ud800"}]}, "messages.0.content", "lone surrogate"),
     ({"messages": [{**REQUEST, "name": "Ann"}]}, "messages.0.name", "messages.0.name is not supported"),
     ({"messages": [{**REQUEST, "content": "a " * (MAX_PROMPT + 1)}]}, "messages", f"allowed: {MAX_PROMPT}"),
     ({"messages": [REQUEST], "logprobs": True}, "logprobs", "logprobs is not supported; supported: model"),

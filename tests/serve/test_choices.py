@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slm.generate.batch import Text, Written
-from slm.generate.params import draw_params
+from slm.generate.batch import SampledToken, Sequence
+from slm.generate.params import generation_params
 from slm.serve.choices import Choice
 from tests.serving import TEXT, tiny_writer
 
@@ -21,10 +21,10 @@ STOPS = st.lists(st.text("Once upna.\n🦆”", min_size=1, max_size=4), max_siz
 
 def grown(ids, stops=(), max_tokens=1000):
     """The choice, and its pieces: of these ids, or as many as it takes to finish."""
-    text = Text((), draw_params(max_new_tokens=max_tokens), np.random.default_rng(0))
+    text = Sequence((), generation_params(max_new_tokens=max_tokens), np.random.default_rng(0))
     choice, pieces = Choice(0, text, list(stops), WRITER), []
     for token in ids:
-        pieces.append(choice.add(Written(text, token, 0.0, [])))
+        pieces.append(choice.add(SampledToken(text, token, 0.0, [])))
         if choice.finish_reason:
             break
     return choice, pieces

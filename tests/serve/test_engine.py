@@ -232,7 +232,7 @@ def test_a_model_that_fails_is_said_to_and_the_server_goes_on(client, running, e
     step, is_broken = engines.Batch.step, True
 
     def fail_once_it_writes(batch):
-        if is_broken and batch.texts and batch.texts[0].n_written == 3:
+        if is_broken and batch.sequences and batch.sequences[0].n_generated == 3:
             raise RuntimeError("no memory")
         return step(batch)
 

@@ -25,7 +25,7 @@ def running():
     ({"prompt": 3}, "prompt", "prompt: 3 is not allowed; allowed: a string or a list of strings"),
     ({"prompt": [1, 2]}, "prompt", "prompt: [1, 2] is not allowed; allowed: a string or a list of strings"),
     ({"prompt": []}, None, "1 texts for each of 0 prompts; allowed: 1 to 64 in all"),
-    ({"prompt": "\ud800"}, "prompt", "prompt: '\\ud800' has half a surrogate pair"),
+    ({"prompt": "\ud800"}, "prompt", "prompt: must be valid Unicode, got a lone surrogate"),
     ({"prompt": ["a"] * 9, "n": 8}, None, "8 texts for each of 9 prompts; allowed: 1 to 64 in all"),
     ({"n": 65}, "n", "n: 65 should be less than or equal to 64"),
     ({"max_tokens": 0}, "max_tokens", "max_tokens: 0 should be greater than or equal to 1"),

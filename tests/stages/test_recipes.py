@@ -248,7 +248,7 @@ def assert_complete(recipe):
     details = json.loads(Path("reports/details/eval.json").read_text())
     assert details["tokens"] == len(open_bin(Path("data/tokens"), "validation"))
     headings = re.findall("^## (.*)$", Path("reports/samples.md").read_text(), re.MULTILINE)
-    assert headings == [prompt or "(from nothing)" for prompt in values["sample"]["prompts"]]
+    assert headings == [prompt or "(empty prompt)" for prompt in values["sample"]["prompts"]]
     assert len([*Path("reports/figures").glob("*.png")]) == (9 if recipe == "quickstart" else 8)
     assert "<h1" in Path("reports/report.html").read_text(encoding="utf-8")
     assert documents() == expected_documents(recipe, values["data"])
