@@ -21,7 +21,7 @@ from slm.core.errors import UserError, run_command
 from slm.core.markdown import table
 from slm.core.statistics import wilson_interval
 from slm.data.summary import read_summary
-from slm.report.figures.style import BLUE, GRAY, GREEN, ORANGE, PERCENT, WIDTH, write_picture
+from slm.report.figures.style import BLUE, GRAY, GREEN, ORANGE, PERCENT, WIDTH, write_figure
 
 CORPUS_SUMMARY = Path("data/corpus/summary.json")
 ENOUGH_TO_FIT = 3  # any two points lie on a line
@@ -101,7 +101,7 @@ def draw(sweep: Sweep, runs: list[Run], entropy: float | None, path: Path) -> No
     if n_panels == 2:
         _draw_consistency(bottom, sweep, runs)
     bottom.set_xlabel(sweep.label)
-    write_picture(figure, path)
+    write_figure(figure, path)
 
 
 def draw_sizes(axes: Axes, xs: list[float], runs: list[Run], entropy: float | None) -> None:
