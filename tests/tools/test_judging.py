@@ -208,8 +208,8 @@ def test_few_verdicts_could_be_chance_and_ties_decide_nothing(repository):
      "stories of temperature 0.6 have main and bobs, got 13"),
     ("main", "bobs", 0.6, 0, "--pairs: must be 1 to 12, as many pairs of different "
      "stories of temperature 0.6 have main and bobs, got 0"),
-    ("bobs", "workspace", 0.6, 1, "--pairs: must be none, as many pairs of different"
-     "stories of temperature 0.6 have bobs and workspace"),
+    ("bobs", "workspace", 0.6, 1, "--pairs: must be none, as many pairs of different "
+     "stories of temperature 0.6 have bobs and workspace, got 1"),
 ])  # fmt: skip
 def test_what_cannot_be_compared_is_named(repository, a, b, temperature, n_pairs, line):
     with pytest.raises(UserError) as caught:
@@ -264,7 +264,7 @@ def test_files_of_verdicts_that_do_not_add_up_are_refused(repository, tmp_path):
         (
             "left.json",
             {**good, "judge": "x", "verdicts": {"1": "left"}},
-            "verdicts.verdicts.1: 'left' should",
+            "verdicts.1: must be 'first'",
         ),
         ("list.json", [], "must be a mapping"),
     ):
