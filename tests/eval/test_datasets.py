@@ -119,7 +119,7 @@ def test_word_perplexity_joins_lines_to_running_text(model, tokenizer, tmp_path)
 
 @torch.inference_mode()
 def last_word_by_hand(model, tokenizer, text):
-    """Write as many tokens as the last word has, the likeliest each time; the word's loss is summed apart."""
+    """Decode greedily as many tokens as the last word has; return whether they match, and its loss."""
     precise = new_gpt(model.params, model.vocab_size).double().eval()
     precise.load_state_dict(model.state_dict())
     context, word = text.rsplit(" ", 1)

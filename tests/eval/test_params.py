@@ -68,3 +68,9 @@ def test_hub_dataset_requires_a_commit():
     hub = {**HUB, "revision": COMMIT}
     found = EvaluateParams.check({**VALUES, "datasets": {"wiki-2_test": {**DATASET, "hub": hub}}})
     assert found.datasets["wiki-2_test"].hub.revision == COMMIT
+
+
+def test_old_key_is_reported_with_its_new_name():
+    lines = complaint(EvaluateParams, {**VALUES, "corpora": {}})
+    assert "evaluate.corpora" in lines
+    assert "was renamed to evaluate.datasets" in lines
