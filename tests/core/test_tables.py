@@ -99,9 +99,7 @@ def test_rows_may_be_empty_but_never_missing(tmp_path):
     with pytest.raises(UserError, match=r"pairs\.csv: has no rows"):
         read_rows(path, PairScore)
     path.write_text("phenomenon,accuracy,pairs\nnames,1.5,3\n")
-    with pytest.raises(
-        UserError, match=r"pairs\.csv:2: accuracy: must be less .*, got '1.5'$"
-    ):
+    with pytest.raises(UserError, match=r"pairs\.csv:2: accuracy: must be less .*, got '1.5'$"):
         read_rows(path, PairScore, may_be_empty=True)
 
 
