@@ -190,7 +190,7 @@ def _logged(stage: Stage) -> Iterator[None]:
         result = "interrupted"
         raise
     finally:
-        entry = {"started": started, "stage": stage.name, "result": result}
+        entry: dict[str, Any] = {"started": started, "stage": stage.name, "result": result}
         entry |= {"seconds": round(time.monotonic() - start, 3), **stage.measured, "versions": stage.versions}
         if experiment := os.environ.get("DVC_EXP_NAME"):
             entry["experiment"] = experiment
