@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pathspec import GitIgnoreSpec
 
-from slm.core.config import ITEM_NAME, PARAMS_FILE, ParamsSection, read_yaml
+from slm.core.config import ITEM_NAME, PARAMS_FILE, ParamsSection, read_params, read_yaml
 from slm.core.errors import UserError, run_command
 from slm.core.files import append_line
 
@@ -69,7 +69,7 @@ class Stage:
     """
 
     def __init__(self, name: str):
-        values = read_yaml(PARAMS_FILE)
+        values = read_params()
         declared, names = declaration(name, values)
         self.name = name
         self.item = name.partition("@")[2]  # of `foreach`: wikitext2 of eval_dataset@wikitext2; else empty
@@ -103,7 +103,7 @@ class Stage:
 
     def changes(self) -> list[str]:
         """The files and params that are not what they were at the start."""
-        params = pick(read_yaml(PARAMS_FILE), self._declared)
+        params = pick(read_params(), self._declared)
         changed = [
             f"{PARAMS_FILE} ({key})"
             for section, before in self.params.items()
