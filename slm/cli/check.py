@@ -6,7 +6,7 @@ from typing import Any
 
 from slm.core.config import PARAMS_FILE, RENAMED, Section, read_yaml
 from slm.core.errors import UserError
-from slm.core.stage import check_name, names_at
+from slm.core.stage import check_names, look_up
 from slm.data.params import DataParams
 from slm.eval.params import EvaluateParams
 from slm.eval_samples.params import EvalSamplesParams
@@ -49,8 +49,8 @@ def check_values(values: dict[str, Any], path: Path) -> None:
     for section in SECTIONS:
         try:
             for key in NAMED_ITEMS.get(section.section, ()):
-                for name in names_at(values, key):
-                    check_name(name, key)
+                if isinstance(look_up(values, key), dict):
+                    check_names(values, key, path)
             section.check(values.get(section.section, {}), path)
         except UserError as error:
             lines.append(str(error))
