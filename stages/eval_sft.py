@@ -23,7 +23,7 @@ def main(stage: Stage) -> None:
     from slm.model.gpt import load_model
     from slm.sft.data import read_source, to_rows
     from slm.tokenizer.tokenizer import load
-    from storygrammar.requests.requests import ABOUT_ANY
+    from storygrammar.prompts.conversations import ABOUT_ANY
 
     tokenizer, device = load(Path("models/tokenizer.json")), setup_torch()
     base, tuned = (

@@ -6,16 +6,16 @@ from slm.core.files import read_json
 from slm.core.stage import Stage, run_stage
 from slm.core.tables import read_result, read_rows
 from slm.model.params import ModelConfig
-from slm.report.figures.curves import draw_loss, draw_optimization
+from slm.report.figures.curves import plot_loss, plot_optimization
 from slm.report.figures.evaluation import (
-    draw_bits_per_byte,
-    draw_by_frequency,
-    draw_by_position,
-    draw_pairs,
-    draw_quality,
+    plot_bits_per_byte,
+    plot_by_frequency,
+    plot_by_position,
+    plot_minimal_pairs,
+    plot_samples,
 )
-from slm.report.figures.style import save
-from slm.report.figures.text import draw_attention, draw_heat
+from slm.report.figures.inspection import plot_attention, plot_token_probabilities
+from slm.report.figures.style import write_figures
 from slm.results.eval import Baseline, EvalDetails, EvalMetrics, FrequencyLoss, PairScore, PositionLoss
 from slm.results.samples import Inspection, SampleQuality
 from slm.results.train import TrainMetrics, TrainPoint, ValidationPoint
@@ -32,18 +32,18 @@ def main(stage: Stage) -> None:
     flops_per_token = ModelConfig.check(read_json(config), config).flops_per_token(num_params)
     inspection = read_result(Path("data/inspection.json"), Inspection)
     figures = {
-        "loss": draw_loss(train, validation, baselines, evaluation.nats_per_bit, flops_per_token),
-        "optimization": draw_optimization(train),
-        "bits_per_byte": draw_bits_per_byte(baselines, interval),
-        "by_position": draw_by_position(read_rows(reports / "by_position.csv", PositionLoss)),
-        "by_frequency": draw_by_frequency(read_rows(reports / "by_frequency.csv", FrequencyLoss)),
-        "quality": draw_quality(read_rows(reports / "eval_samples.csv", SampleQuality)),
-        "heat": draw_heat(inspection),
-        "attention": draw_attention(inspection),
+        "loss": plot_loss(train, validation, baselines, evaluation.nats_per_bit, flops_per_token),
+        "optimization": plot_optimization(train),
+        "bits_per_byte": plot_bits_per_byte(baselines, interval),
+        "by_position": plot_by_position(read_rows(reports / "by_position.csv", PositionLoss)),
+        "by_frequency": plot_by_frequency(read_rows(reports / "by_frequency.csv", FrequencyLoss)),
+        "samples": plot_samples(read_rows(reports / "eval_samples.csv", SampleQuality)),
+        "token_probabilities": plot_token_probabilities(inspection),
+        "attention": plot_attention(inspection),
     }
     if pairs := read_rows(reports / "minimal_pairs.csv", PairScore, may_be_empty=True):
-        figures["pairs"] = draw_pairs(pairs)
-    save(figures, reports / "figures")
+        figures["minimal_pairs"] = plot_minimal_pairs(pairs)
+    write_figures(figures, reports / "figures")
 
 
 if __name__ == "__main__":

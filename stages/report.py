@@ -1,18 +1,17 @@
-"""Stage 9, report: all results on one HTML page, and in short for a pull request."""
+"""Stage 9, report: write all results as one HTML page, and a short version in Markdown."""
 
 from pathlib import Path
 
 from slm.core.files import write_text
 from slm.core.stage import Stage, run_stage
-from slm.report.page import report_page
+from slm.report.page import html_report, markdown_report
 from slm.report.results import read_results
-from slm.report.short import report_in_short
 
 
 def main(stage: Stage) -> None:
     results = read_results(Path(), stage.params)
-    write_text(Path("reports/report.html"), report_page(results))
-    write_text(Path("reports/report.md"), report_in_short(results))
+    write_text(Path("reports/report.html"), html_report(results))
+    write_text(Path("reports/report.md"), markdown_report(results))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Minimal pairs: two texts that differ in a word or two, of which the story grammar can tell only the first.
+"""Minimal pairs: two texts that differ in a word or two, of which the grammar generates only the first.
 
-Which of the two a language model finds likelier shows whether it has learnt what makes the difference: a rule
-of English, or to remember what was told (BLiMP, Warstadt et al. 2020, https://arxiv.org/abs/1912.00582).
+A language model that assigns the higher probability to the first has learned the difference: a rule of
+English, or a fact that the story stated (BLiMP, Warstadt et al. 2020).
 
-A pair is the beginning of a story up to the end of the sentence in which it differs; both have as many words.
+A pair is the beginning of a story up to the end of the sentence that differs. Both have equally many words.
 """
 
 import re
@@ -22,14 +22,14 @@ SWAPPED |= {other: word for word, other in SWAPPED.items()}
 
 
 class Pair(NamedTuple):
-    """Two texts: one of the grammar, and one that it cannot tell."""
+    """A text of the grammar, and one that the grammar cannot generate."""
 
     good: str
     bad: str
 
 
 class Edit(NamedTuple):
-    """A place in a story, and what makes it wrong there."""
+    """A span of a story, and words that make the story wrong there."""
 
     start: int
     end: int
@@ -37,7 +37,7 @@ class Edit(NamedTuple):
 
 
 def pairs(phenomenon: str, seed: int) -> Iterator[Pair]:
-    """Minimal pairs of one of the PHENOMENA, without end. Their stories are not those of any corpus."""
+    """Yield minimal pairs of one of the PHENOMENA, without end, from stories of no corpus."""
     random = Random(f"minimal pairs, {phenomenon}, {seed}")
     while True:
         story = Teller(random.random)
@@ -45,52 +45,52 @@ def pairs(phenomenon: str, seed: int) -> Iterator[Pair]:
         if edits := list(PHENOMENA[phenomenon](story)):
             start, end, words = random.choice(edits)
             text = story.text
-            rest = SENTENCE.match(text, end)[0]
+            sentence_end = SENTENCE.match(text, end)
+            rest = sentence_end[0] if sentence_end else ""
             yield Pair(text[:end] + rest, text[:start] + words + rest)
 
 
 def _swap(pattern: str) -> Callable[[Teller], Iterator[Edit]]:
-    """Any word that the pattern finds becomes its counterpart."""
+    """Replace a word that matches the pattern by its counterpart."""
 
     def edits(story: Teller) -> Iterator[Edit]:
-        for found in re.finditer(rf"\b(?:{pattern})\b", story.text):
-            yield Edit(*found.span(), SWAPPED[found[0]])
+        for match in re.finditer(rf"\b(?:{pattern})\b", story.text):
+            yield Edit(*match.span(), SWAPPED[match[0]])
 
     return edits
 
 
 def _word_order(story: Teller) -> Iterator[Edit]:
-    """Two words that follow each other change places."""
-    for found in re.finditer(r"(?=\b([a-z]+) ([a-z]+)\b)", story.text):
-        yield Edit(found.start(1), found.end(2), f"{found[2]} {found[1]}")
+    """Swap two neighboring words."""
+    for match in re.finditer(r"(?=\b([a-z]+) ([a-z]+)\b)", story.text):
+        yield Edit(match.start(1), match.end(2), f"{match[2]} {match[1]}")
 
 
 def _name(story: Teller) -> Iterator[Edit]:
-    """Someone who was named before is called by another name of the same kind."""
-    told = {forms[""] for forms in story.roles.values()}
+    """Call someone by another name of the same kind."""
+    mentioned = {forms[""] for forms in story.roles.values()}
     for names, _, _ in CHARACTERS:
-        for name in sorted(told.intersection(names)):
-            yield from _later(
-                story.text, f"{name}(?! you)", name, set(names) - told
-            )  # "Will you?" is no name
+        for name in sorted(mentioned.intersection(names)):
+            # "Will you?" is not a name.
+            yield from _later(story.text, f"{name}(?! you)", name, set(names) - mentioned)
 
 
 def _thing(story: Teller) -> Iterator[Edit]:
-    """A thing that was told of is another one."""
-    told = {forms[""] for forms in story.roles.values()}
-    for noun in sorted(told.intersection(THINGS)):
-        yield from _later(story.text, noun, noun, set(THINGS) - told)
+    """Replace a known thing by another one."""
+    mentioned = {forms[""] for forms in story.roles.values()}
+    for noun in sorted(mentioned.intersection(THINGS)):
+        yield from _later(story.text, noun, noun, set(THINGS) - mentioned)
 
 
 def _look(story: Teller) -> Iterator[Edit]:
-    """A thing that was told of looks otherwise."""
+    """Change the look of a known thing."""
     for forms in story.roles.values():
         if "the" in forms:
             yield from _later(story.text, forms["the"], forms["the"].split()[0], set(LOOKS))
 
 
 def _place(story: Teller) -> Iterator[Edit]:
-    """A spot is one of another place."""
+    """Replace a spot by one of another place."""
     for role in ("spot", "spot2", "spot3"):
         if role in story.roles:
             spot, here = story.roles[role][""], story.roles["p"][""]
@@ -99,13 +99,13 @@ def _place(story: Teller) -> Iterator[Edit]:
 
 
 def _later(text: str, phrase: str, word: str, others: set[str]) -> Iterator[Edit]:
-    """The word that begins the phrase (a pattern) is another one, wherever the phrase is told again."""
-    for found in list(re.finditer(rf"\b{phrase}\b", text))[1:]:
-        yield from _replace(found.start(), word, others)
+    """Replace the first word of the phrase (a pattern) wherever the phrase occurs again."""
+    for match in list(re.finditer(rf"\b{phrase}\b", text))[1:]:
+        yield from _replace(match.start(), word, others)
 
 
 def _replace(start: int, words: str, others: set[str]) -> Iterator[Edit]:
-    """Others stand in the place of the words, if they are as many."""
+    """Replace the words by others of the same number of words."""
     for other in sorted(others - {words}):
         if other.count(" ") == words.count(" "):
             yield Edit(start, start + len(words), other)

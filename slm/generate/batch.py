@@ -144,8 +144,11 @@ class Batch:
             lengths = torch.tensor([s.length for s in self.sequences], device=self._ids.device)
             padding = (params.block_size - lengths).clamp(min=0)
             self._cache = Cache(params, padding, self.model.head_weight.dtype)
-            return self.model(self._ids[:, n_dropped:], last=1, cache=self._cache)[:, -1]
-        return self.model(self._ids[:, -1:], last=1, cache=self._cache)[:, -1]
+            unseen = self._ids[:, n_dropped:]
+        else:
+            unseen = self._ids[:, -1:]
+        logits: Tensor = self.model(unseen, last=1, cache=self._cache)
+        return logits[:, -1]
 
     def _prefill(self, ids: Tensor, padding: Tensor) -> Cache:
         """Return a cache of prompts (P, T) with `padding` (P,) tokens on their left."""

@@ -25,7 +25,7 @@ from slm.sft.conversations import Conversation, Turn, read_conversations
 from slm.sft.params import SFTRun
 from slm.tokenizer.tokenizer import END_OF_TEXT, encode
 from slm.train.params import TrainParams
-from storygrammar.requests.requests import conversations
+from storygrammar.prompts.conversations import conversations
 
 # Inputs and targets, (N, T) each.
 Rows = tuple[Tensor, Tensor]

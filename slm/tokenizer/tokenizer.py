@@ -106,6 +106,14 @@ def decode(tokenizer: Tokenizer, ids: list[int]) -> str:
     return tokenizer.decode(ids, skip_special_tokens=False)
 
 
+def end_of_text_id(tokenizer: Tokenizer) -> int:
+    """Return the id of END_OF_TEXT. Raises ValueError if the tokenizer has no such token."""
+    token = tokenizer.token_to_id(END_OF_TEXT)
+    if token is None:
+        raise ValueError(f"the tokenizer must have the token {END_OF_TEXT}")
+    return token
+
+
 def _byte_level(model: models.BPE) -> Tokenizer:
     """A tokenizer that cuts text as GPT-2 does and takes its bytes for characters."""
     tokenizer = Tokenizer(model)

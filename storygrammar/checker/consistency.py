@@ -1,9 +1,9 @@
-"""Does a story of the project's grammar agree with itself? It is read as plain text, as a reader does.
+"""Check whether a story of the grammar contradicts itself, from its text alone.
 
-Each sentence is recognised as one that the plot can tell, though with any names, things and places in it. So
-it is known who or what its words stand for: the hero, a friend, what gets lost. A story is consistent if all
-that is said of each of them agrees: nobody changes name or sex, nothing its look, its owner or its place, and
-it ends well. A sentence that is not recognised says nothing; only many of them are no story.
+Each sentence is matched with the sentences that the plot can tell, with any names, things and places. So its
+words are assigned to roles: the hero, a friend, the lost thing. A story is consistent if all statements about
+each role agree: nobody changes name or sex, no thing its look, owner or place, and the story ends well. A
+sentence that matches nothing states nothing; a story with many of them is rejected.
 """
 
 import re
@@ -15,51 +15,58 @@ from storygrammar.checker.facts import PRONOUNS, Fact, facts
 from storygrammar.checker.sentences import OWNER, Reading, readings, split
 from storygrammar.grammar.words import AFRAID, CROSS, LONELY, SAD, SORRY
 
-PEOPLE = ("h", "f", "k")  # the roles of the hero, a friend and another one
-ROLES = {  # in words, where the grammar's name of a role does not tell it
+# The roles of the hero, a friend and another character.
+PEOPLE = ("h", "f", "k")
+# Names of roles in messages.
+ROLES = {
     "c": "clothes", "d": "food", "d2": "food", "g": "grown-up", "t": "thing", "u": "thing", "seen": "memory",
     "bad": "feeling", "look": "key", "part": "looks", "hole": "trap", "free": "balloon", "spot": "place",
     "high": "place", "hide": "place", "corner": "place", "far": "place",
 }  # fmt: skip
-MAY_CHANGE = ("time", "n")  # told twice, but nothing hangs on it: "one day" may become "all afternoon"
-MAY_STRAY = 1 / 8  # of the sentences; where more do not belong to its plot, a story has lost its thread
-BAD_FEELINGS = (SAD, AFRAID, SORRY, LONELY, CROSS)  # those of one list mean much the same
+# Roles that may change without a contradiction: "one day" may become "all afternoon".
+MAY_CHANGE = ("time", "n")
+# Fraction of the sentences that may belong to no sentence of the plot.
+MAX_STRAY_FRACTION = 1 / 8
+# The feelings of one list mean much the same.
+BAD_FEELINGS = (SAD, AFRAID, SORRY, LONELY, CROSS)
 BAD_FEELING = re.compile(rf"\b({'|'.join(word for words in BAD_FEELINGS for word in words)})\b")
-NAME = re.compile(r"(?:^|(?<=[a-z,] ))[A-Z][a-z]+")  # not after a quotation mark: "Will you play?"
+# Not after a quotation mark: "Will you play?"
+NAME = re.compile(r"(?:^|(?<=[a-z,] ))[A-Z][a-z]+")
 
-Known = MutableMapping[tuple[str, str], Fact]  # by role and attribute, as first told
+# The first fact of each (role, attribute).
+Known = MutableMapping[tuple[str, str], Fact]
 
 
 class Findings(NamedTuple):
-    """What a reader finds in a story."""
+    """Contradictions, in short sentences, and the sentences that the plot does not have."""
 
-    complaints: list[str]  # why it is not consistent, in short sentences; empty if it is
-    strays: list[str]  # sentences that the plot does not have: of these only the names were looked at
+    complaints: list[str]
+    strays: list[str]
 
 
 class Read(NamedTuple):
-    """A story that was read."""
+    """A story that was read; `plot` is "" if no sentence matches one."""
 
-    plot: str  # "" if it is none
+    plot: str
     known: Known
     findings: Findings
 
 
 def complaints(text: str) -> list[str]:
-    """Why the story is not consistent, in short sentences; empty if it is."""
+    """Return the contradictions of a story, in short sentences; none if it is consistent."""
     return check(text).complaints
 
 
 def check(text: str) -> Findings:
-    """What a reader finds in a story."""
+    """Return the contradictions and the stray sentences of a story."""
     return read(text).findings
 
 
 def read(text: str) -> Read:
-    """Read a story, as the plot that has most of its sentences."""
+    """Read a story as the plot that has most of its sentences."""
     story = [(sentence, readings(sentence)) for sentence in split(text.strip())]
     plots = Counter(plot for _, found in story for plot in {plot for r in found for plot in r.kind.branches})
-    plot = max(sorted(plots), key=plots.get, default="")
+    plot = max(sorted(plots), key=lambda plot: plots[plot], default="")
     introduced = set(re.findall(r"(?:named|call it) ([A-Z]\w+)", text))
     known: Known = {}
     complaints: list[str] = []
@@ -71,19 +78,19 @@ def read(text: str) -> Read:
             strays.append(sentence)
             names = [name for name in NAME.findall(sentence) if name in PRONOUNS]
             complaints += [f"{name} comes from nowhere" for name in names if name not in introduced]
-    if len(strays) > MAY_STRAY * len(story):
+    if len(strays) > MAX_STRAY_FRACTION * len(story):
         complaints.append(f"{len(strays)} of {len(story)} sentences do not belong to the story: {strays[0]}")
     return Read(plot, known, Findings(list(dict.fromkeys(complaints)), strays))
 
 
 def _learn(known: Known, in_plot: list[Reading], plot: str, introduced: set[str]) -> list[str]:
-    """Add what a sentence says to what is known; return what disagrees.
+    """Add the facts of a sentence to the known ones; return the contradictions.
 
-    Of several readings that one holds which leaves the fewest words open, then the one that agrees best.
+    Of several readings, the one with the fewest words in groups counts, then the one that agrees best.
     """
     ranked = []
     for reading in in_plot:
-        told = sorted(facts(reading, plot), key=lambda fact: bool(fact.attribute))  # who it is comes first
+        told = sorted(facts(reading, plot), key=lambda fact: bool(fact.attribute))
         wrong = _disagreements(known, told, reading, introduced)
         ranked.append((sum(len(words) for *_, words in reading.told), len(wrong), wrong, told))
     *_, wrong, told = min(ranked, key=lambda ranked: ranked[:2])
@@ -93,7 +100,7 @@ def _learn(known: Known, in_plot: list[Reading], plot: str, introduced: set[str]
 
 
 def _disagreements(known: Known, told: list[Fact], reading: Reading, introduced: set[str]) -> list[str]:
-    """What is told otherwise than before, or can not be; of each role only the first."""
+    """Return what contradicts earlier facts or cannot be; for each role only the first."""
     known = ChainMap({}, known)
     wrong: dict[str, str] = {}
     for fact in told:
@@ -110,7 +117,7 @@ def _disagreements(known: Known, told: list[Fact], reading: Reading, introduced:
 
 
 def _agree(one: Fact, other: Fact) -> bool:
-    """Do they say the same? All bad feelings of one list do; what is no feeling was misread."""
+    """Return whether two facts agree. Bad feelings of one list do; a word that is no feeling was misread."""
     values = {one.value, other.value}
     if one.role == "bad" and all(map(BAD_FEELING.search, values)):
         return any(values <= set(words) for words in BAD_FEELINGS)
@@ -118,7 +125,7 @@ def _agree(one: Fact, other: Fact) -> bool:
 
 
 def _about_new(fact: Fact, known: Known, reading: Reading, introduced: set[str]) -> str:
-    """What is wrong with a fact of which nothing was told before; mostly nothing."""
+    """Return what is wrong with a fact about something new; mostly nothing."""
     role, attribute, value, words = fact
     if role == OWNER and value != attribute:
         return f"“{value}” instead of “{attribute}”: {reading.sentence}"
@@ -133,7 +140,7 @@ def _about_new(fact: Fact, known: Known, reading: Reading, introduced: set[str])
 
 
 def _about_changed(before: Fact, now: Fact, known: Known, introduced: set[str]) -> str:
-    """That something was told otherwise before."""
+    """Return the contradiction between two facts, in words."""
     role, attribute = now.role, now.attribute
     it = known[role, ""].value if (role, "") in known else "it"
     if role == "branch":

@@ -1,4 +1,4 @@
-"""What a sentence of a story says, as facts that can be compared with those of other sentences."""
+"""Facts that a sentence of a story states, to compare with those of other sentences."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -15,20 +15,24 @@ PLACE_OF = {spot: place for place, spots in PLACES.items() for spot in spots}
 
 
 class Fact(NamedTuple):
-    """Something that a sentence says of a role."""
+    """Something that a sentence states about a role.
+
+    `attribute` is "" for who or what it is, or "kind", "pronoun", "look" or "use". `words` state it.
+    """
 
     role: str
-    attribute: str  # "" is who or what it is; the others are "kind", "pronoun", "look" and "use"
+    attribute: str
     value: str
-    words: str  # that say it
+    words: str
 
 
 def facts(reading: Reading, plot: str) -> Iterator[Fact]:
-    """All that a sentence says, if it is read like this in a story of this plot."""
+    """Yield the facts of a sentence, read in this way in a story of this plot."""
     roles = {role for role, _, _ in reading.told}
     for role, form, words in reading.told:
         if role == "g" and "g" in reading.kind.first:
-            continue  # who the hero lives with need not be the one who comes along later
+            # The grown-up that the hero lives with need not be the one who comes along later.
+            continue
         if form == "kind":
             yield Fact(role, "kind", words, words)
         if form in ("his", "His", "kind"):
@@ -40,17 +44,17 @@ def facts(reading: Reading, plot: str) -> Iterator[Fact]:
             yield Fact(role, form, words, words)
         elif form != "deed":
             yield from _who_or_what(role, words.lower() if form == "Name" else words)
-            if (
-                role == "c" and "news" in roles
-            ):  # what happens to the clothes is what the end may come back to
+            # What happens to the clothes is what the ending may come back to.
+            if role == "c" and "news" in roles:
                 yield Fact("seen", "", words, words)
     branches = reading.kind.branches[plot]
     if len(branches) == 1 and None not in branches:
-        yield Fact("branch", "", *map(str, branches), reading.sentence)
+        [branch] = branches
+        yield Fact("branch", "", str(branch), reading.sentence)
 
 
 def _who_or_what(role: str, words: str) -> Iterator[Fact]:
-    """What "Tom", "a red drum", "drum" or "under the bridge" says of its role; some words imply more."""
+    """Yield what "Tom", "a red drum" or "under the bridge" states about its role; some words imply more."""
     noun = words.removeprefix("a ").removeprefix("an ")
     first, _, rest = noun.partition(" ")
     look = first if rest and first in LOOKS else ""

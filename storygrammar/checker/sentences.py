@@ -1,12 +1,27 @@
-"""The sentences of the story grammar as patterns, which find in a told sentence the words of each role.
+"""Read sentences back: the sentences of the grammar as regular expressions that find the words of each role.
 
-The plots are run with a `Scribe` for their teller: it notes their templates instead of telling a story. Each
-sentence of a template becomes a regular expression. Its choices stay as they are, but a role may have any
-words: a story may well say what the grammar never would.
+The checker needs no second description of the grammar: it derives its patterns from the plots themselves.
+
+1. Run every plot with a `Scribe` as its teller. A scribe does not draw: it takes the decisions that it is
+   given and records the templates that the plot would tell. Running a plot once for each combination of the
+   decisions that it makes outside its templates gives all its scripts (`_scripts`). For example the plot
+
+       s.tell("{h} lost {t.a}.")
+       if s.pick((True, False)):
+           s.tell("{f} found it.")
+
+   has two scripts, "{h} lost {t.a}. {f} found it." and "{h} lost {t.a}.".
+2. Cut each script into the templates of single sentences (`_templates`).
+3. Turn each template into a regular expression (`_pattern`): its choices become alternations, and a role
+   becomes a named group that matches any words of the role's shape, not only the words of the grammar. So
+   "Tom lost a green elephant." is read as {h} = "Tom", {t.a} = "a green elephant", although no story of the
+   grammar has an elephant. What a sentence states can then be compared with the other sentences.
+4. A sentence may match several patterns, of several plots: each match is a `Reading`. The story's plot is the
+   one with readings for most of its sentences (see consistency.py).
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from itertools import count
 from typing import NamedTuple
@@ -14,51 +29,62 @@ from typing import NamedTuple
 from storygrammar.grammar import cast
 from storygrammar.grammar.generator import PLOTS
 from storygrammar.grammar.scenes import opening
-from storygrammar.grammar.teller import Source, Teller, Template, parse
+from storygrammar.grammar.teller import Source, T, Teller, Template, parse
 from storygrammar.grammar.words import SHORTHANDS
 
-SENTENCE_END = re.compile(r'([.!?]\]?"?)\s+(?=\[?["A-Z{])')  # in a story, and in a template
-TWO_SENTENCES = re.compile(r"\[([^][]*\. [^][]*)\]")  # a choice with a full stop inside an alternative
+# The end of a sentence, in a story and in a template.
+SENTENCE_END = re.compile(r'([.!?]\]?"?)\s+(?=\[?["A-Z{])')
+# A choice with a full stop inside an alternative: some alternatives are two sentences.
+TWO_SENTENCES = re.compile(r"\[([^][]*\. [^][]*)\]")
 
-WORDS = r"[a-z][a-z'-]*(?:,? [a-z'-]+){0,4}?"  # five at most, and as few as will do
+# One to five words, as few as match.
+WORDS = r"[a-z][a-z'-]*(?:,? [a-z'-]+){0,4}?"
 NAME = r"(?!They |It )[A-Z][a-z]+"
 SPOT = rf"(?:in|on|by|near|next to|under|behind|beside|between|among) {WORDS}"
-SHAPES = {  # the words of some forms of roles
+# Patterns of the words of some forms of roles.
+SHAPES = {
     "a": rf"an? {WORDS}",
     "his": "his|her|its|their",
     "His": "His|Her|Its|Their",
     "kind": "[a-z]+",
     "Name": NAME,
 }
-OWNERS = r"\b(my|your|mine|yours)\b"  # words of the templates that a story may have got wrong, too
-OWNER = "owner"  # the role of these, the right word being the form
+# Words of the templates that a story may have got wrong, too. Their role is OWNER, the right word the form.
+OWNERS = r"\b(my|your|mine|yours)\b"
+OWNER = "owner"
 
 
 class Sentence(NamedTuple):
     """A sentence that plots can tell."""
 
-    pattern: re.Pattern  # its groups are named role__form__number
-    literal: str  # is in every such sentence: a quick look before the slow one
-    first: frozenset[str]  # roles that are first told here
-    branches: dict[str, set[bool | None]]  # plots that tell it → in which of their branches
+    # Its groups are named role__form__number.
+    pattern: re.Pattern[str]
+    # Text that every such sentence contains: a cheap test before the regular expression.
+    literal: str
+    # Roles that first occur here.
+    first: frozenset[str]
+    # Plots that tell it, and in which of their branches.
+    branches: dict[str, set[bool | None]]
 
 
 class Reading(NamedTuple):
-    """A way to read a sentence."""
+    """One way to read a sentence: (role, form, words) of each of its groups."""
 
     sentence: str
     kind: Sentence
-    told: list[tuple[str, str, str]]  # role, form and words
+    told: list[tuple[str, str, str]]
 
 
 class Scribe(Teller):
-    """Notes what templates a plot tells if it takes these decisions, then the first of every choice."""
+    """Records the templates that a plot tells if it takes these decisions, then the first of every choice."""
 
     def __init__(self, decisions: list[int]):
         super().__init__(random=lambda: 0.0)
         self.decisions = decisions
-        self.taken: list[tuple[int, int]] = []  # decisions, and among how many alternatives
-        self.branch: bool | None = None  # which way the plot went, if it has two
+        # Decisions so far, each with its number of alternatives.
+        self.taken: list[tuple[int, int]] = []
+        # The branch that the plot took, if it has two.
+        self.branch: bool | None = None
         self.aliases: dict[str, str] = {}
 
     def draw(self, n: int) -> int:
@@ -66,10 +92,10 @@ class Scribe(Teller):
         self.taken.append((decision, n))
         return decision
 
-    def pick(self, options):
+    def pick(self, options: Sequence[T]) -> T:
         picked = super().pick(options)
         if options == (True, False):
-            self.branch = picked
+            self.branch = bool(picked)
         return picked
 
     def alias(self, role: str, of: str) -> None:
@@ -79,31 +105,37 @@ class Scribe(Teller):
     def tell(self, template: str) -> None:
         for alias, role in self.aliases.items():
             template = re.sub(rf"{{{alias}\b", f"{{{role}", template)
-        self.roles.update({role: {} for role in _roles(template)})  # told, which is all that plots ask
+        # Plots only ask whether a role was told, not for its forms.
+        self.roles.update({role: {} for role in _roles(template)})
         self.pieces.append(template)
 
 
 def split(text: str) -> list[str]:
-    """The sentences of a story, or of a template."""
+    """Split a story or a template into sentences."""
     return SENTENCE_END.sub(r"\1\n", text).split("\n")
 
 
 def readings(sentence: str) -> list[Reading]:
-    """All ways to read a sentence."""
+    """Return all ways to read a sentence."""
     return [
         Reading(
             sentence,
             kind,
-            [(*name.split("__")[:2], words) for name, words in found.groupdict().items() if words],
+            [_group(name, words) for name, words in match.groupdict().items() if words],
         )
         for kind in sentences()
-        if kind.literal in sentence and (found := kind.pattern.fullmatch(sentence))
+        if kind.literal in sentence and (match := kind.pattern.fullmatch(sentence))
     ]
+
+
+def _group(name: str, words: str) -> tuple[str, str, str]:
+    role, form, _ = name.split("__")
+    return role, form, words
 
 
 @cache
 def sentences() -> list[Sentence]:
-    """All sentences of all plots."""
+    """Return all sentences of all plots."""
     first: dict[str, set[str]] = {}
     branches: dict[str, dict[str, set[bool | None]]] = {}
     sources: dict[str, Source] = {}
@@ -122,7 +154,7 @@ def sentences() -> list[Sentence]:
 
 
 def _scripts(plot: Callable[[Teller], None]) -> Iterator[Scribe]:
-    """Run the plot once for all combinations of decisions that it takes outside of its templates."""
+    """Run the plot once for each combination of the decisions that it makes outside its templates."""
     decisions: list[int] = []
     while True:
         scribe = Scribe(decisions)
@@ -130,7 +162,8 @@ def _scripts(plot: Callable[[Teller], None]) -> Iterator[Scribe]:
         plot(scribe)
         yield scribe
         taken = scribe.taken
-        while taken and taken[-1][0] == taken[-1][1] - 1:  # all alternatives of this choice are done
+        # Drop the choices whose alternatives are all done, then advance the last one left.
+        while taken and taken[-1][0] == taken[-1][1] - 1:
             taken.pop()
         if not taken:
             return
@@ -139,7 +172,7 @@ def _scripts(plot: Callable[[Teller], None]) -> Iterator[Scribe]:
 
 
 def _templates(script: str) -> Iterator[str]:
-    """The templates of the single sentences of a script."""
+    """Yield the templates of the single sentences of a script."""
     script = " ".join(script.split())
     for short, choice in SHORTHANDS.items():
         script = script.replace(short, choice)
@@ -154,8 +187,8 @@ def _roles(template: str) -> set[str]:
     return set(re.findall(r"{(\w+)", template))
 
 
-def _pattern(template: str, sources: dict[str, Source]) -> tuple[re.Pattern, str]:
-    """A template as a regular expression, and the longest text that all its sentences have."""
+def _pattern(template: str, sources: dict[str, Source]) -> tuple[re.Pattern[str], str]:
+    """Return a template as a regular expression, and the longest text that all its sentences contain."""
     number = count()
     literals = [""]
 
@@ -173,7 +206,7 @@ def _pattern(template: str, sources: dict[str, Source]) -> tuple[re.Pattern, str
                 parts.append(slot(*part, _shape(*part, sources[part[0]])))
             else:
                 alternatives = [regex(alternative, depth + 1) for alternative in part]
-                # Fixed words before those that may be anything, and long ones before short ones.
+                # Fixed words come before groups that match anything, and long ones before short ones.
                 alternatives.sort(key=lambda regex: (regex.count("(?P<"), -len(regex)))
                 parts.append(f"(?:{'|'.join(alternatives)})")
         return "".join(parts)
@@ -182,7 +215,7 @@ def _pattern(template: str, sources: dict[str, Source]) -> tuple[re.Pattern, str
 
 
 def _shape(role: str, form: str, source: Source) -> str:
-    """What the words of a role's form look like."""
+    """Return the pattern of the words of a role's form."""
     if form in SHAPES:
         return SHAPES[form]
     if source is cast.character:

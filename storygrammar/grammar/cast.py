@@ -1,4 +1,4 @@
-"""Who and what a story is about: each function draws a role and returns its forms, used as `{role.form}`."""
+"""The characters, things and places of a story: each function draws a role and returns its forms."""
 
 from collections.abc import Callable, Sequence
 

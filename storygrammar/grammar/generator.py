@@ -1,4 +1,4 @@
-"""Stories without end: the embedded corpus, seeded, with the probability of every story.
+"""The synthetic corpus: an endless, seeded sequence of stories with their probabilities.
 
 python -m storygrammar.grammar.generator --seed 42 --count 10
 """
@@ -24,7 +24,7 @@ class Story(NamedTuple):
 
 
 def stories(seed: int) -> Iterator[Story]:
-    """Tell stories for ever; a larger corpus begins with the stories of a smaller one."""
+    """Yield stories without end; a larger corpus begins with the stories of a smaller one."""
     random = Random(seed).random
     while True:
         teller = Teller(random)
@@ -33,7 +33,7 @@ def stories(seed: int) -> Iterator[Story]:
 
 
 def tell(s: Teller) -> str:
-    """Tell one story: the hero is introduced, a plot is chosen and runs its course. Give the plot's name."""
+    """Tell one story, an opening and a random plot, and return the name of the plot."""
     opening(s)
     plot = s.pick(PLOTS)
     plot(s)
@@ -41,13 +41,13 @@ def tell(s: Teller) -> str:
 
 
 def main() -> None:
-    """Print some stories to be read."""
+    """Print stories."""
     parser = argparse.ArgumentParser(description="Print the first stories of a seed.")
-    parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--count", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=42, help="seed of the stories (default: 42)")
+    parser.add_argument("--count", type=int, default=10, help="number of stories (default: 10)")
     args = parser.parse_args()
     if args.count < 1:
-        parser.error("--count: must be at least 1")
+        parser.error(f"--count: must be at least 1, got {args.count}")
     print(*(story.text for story in islice(stories(args.seed), args.count)), sep="\n\n")
 
 

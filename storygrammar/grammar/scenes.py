@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from storygrammar.grammar import cast
-from storygrammar.grammar.teller import Teller
+from storygrammar.grammar.teller import Source, Teller
 from storygrammar.grammar.words import (
     CLOTHES,
     CLOTHES_NEWS,
@@ -19,7 +19,8 @@ from storygrammar.grammar.words import (
     with_article,
 )
 
-ROLES = {  # that any plot may tell of
+# Roles that any plot may tell.
+ROLES: dict[str, Source] = {
     "h": cast.character,  # the hero
     "trait": TRAITS,
     "hobby": HOBBIES,

@@ -1,49 +1,56 @@
-"""The story grammar's engine: it draws every choice, counts its probability and remembers what was told.
+"""The engine of the story grammar: it draws every choice, adds up its bits and remembers what was told.
 
 A plot is a Python function that calls a `Teller`; its sentences are templates in which
 
     [a|b|c]   is a choice, each alternative equally likely; choices may be nested and may be empty
-    {h}       is the plain form of a role (here the hero's name), drawn where it is first told
+    {h}       is the plain form of a role (here the hero's name), drawn where it first occurs
     {h.his}   is another form of the same role
     <then>    stands for a choice that many sentences share (`words.SHORTHANDS`)
 
-so `"{h} lost {h.his} {t}[.|, oh no!]"` tells who lost what, and in every second story sighs. A line break
-with its indent is a space.
+so `"{h} lost {h.his} {t}[.|, oh no!]"` states who lost what, and adds a sigh in every second story. A line
+break with its indent is a space.
 
 Every choice is uniform and adds log2(number of alternatives) to `bits`, the negative log2-probability of the
-story. The grammar is written so that a text has one derivation; then those bits are the least that any model
-could pay for it on average (Shannon, 1948).
+story. The grammar is written so that a text has one derivation. Then the mean of these bits is the entropy of
+the corpus, the least that any model can reach (Shannon, 1948).
 """
 
 from collections.abc import Callable, Sequence
 from functools import cache
 from math import log2
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from storygrammar.grammar.words import SHORTHANDS, with_article
 
 T = TypeVar("T")
-Template = tuple["str | tuple[str, str] | list[Template]", ...]  # text, a role's form, or alternatives
-Forms = dict[str, str]  # form of a role → words; "" is the plain form
-Source = "Sequence[str] | Callable[[Teller], Forms]"  # words to pick from, or a function that draws all forms
+# Parts of a template: text, (role, form), or a list of alternatives.
+Template: TypeAlias = "tuple[str | tuple[str, str] | list[Template], ...]"
+# Form of a role → words; "" is the plain form.
+Forms = dict[str, str]
+# Words to pick from, or a function that draws all forms of a role.
+Source: TypeAlias = "Sequence[str] | Callable[[Teller], Forms]"
 
-LOG2 = [0.0, *(log2(n) for n in range(1, 257))]  # by number of alternatives
+# The bits of a choice, by its number of alternatives.
+LOG2 = [0.0, *(log2(n) for n in range(1, 257))]
 
 
 class Teller:
-    """Tells one story. `random` gives numbers in [0, 1), as `random.Random(seed).random` does."""
+    """Tells one story. `random` returns numbers in [0, 1), as `random.Random(seed).random` does."""
 
     def __init__(self, random: Callable[[], float]):
         self.random = random
-        self.bits = 0.0  # the negative log2-probability of all choices so far
-        self.roles: dict[str, Forms] = {}  # those that were told
-        self.sources: dict[str, Source] = {}  # where the others will be drawn from
+        # The negative log2-probability of all choices so far.
+        self.bits = 0.0
+        # The roles that were told, and where the others will be drawn from.
+        self.roles: dict[str, Forms] = {}
+        self.sources: dict[str, Source] = {}
         self.pieces: list[str] = []
-        self._gap = ""  # what separates the next piece from the text so far
+        # What separates the next piece from the text so far.
+        self._gap = ""
 
     @property
     def text(self) -> str:
-        """The story so far."""
+        """Return the story so far."""
         return "".join(self.pieces)
 
     def draw(self, n: int) -> int:
@@ -56,18 +63,18 @@ class Teller:
         return options[self.draw(len(options))]
 
     def pick_new(self, options: Sequence[str]) -> str:
-        """Pick one of the options that no role of this story has yet."""
+        """Pick one of the options that no role of this story has taken."""
         told = {forms[""] for forms in self.roles.values()}
         return self.pick([option for option in options if option not in told])
 
     def cast(self, **sources: Source) -> None:
-        """Say where roles will be drawn from. What is never told is never drawn."""
+        """Declare where roles will be drawn from. A role that is never told is never drawn."""
         self.sources.update(sources)
         for role in sources:
             self.roles.pop(role, None)
 
     def alias(self, role: str, of: str) -> None:
-        """Let a role be played by whoever, or whatever, plays another one."""
+        """Give a role the forms of another one."""
         self.roles[role] = self.roles[of]
 
     def tell(self, template: str) -> None:
@@ -77,14 +84,14 @@ class Teller:
         self._gap = " "
 
     def paragraph(self) -> None:
-        """Let the next sentence begin a new line."""
+        """Start a new line with the next sentence."""
         self._gap = "\n"
 
     def _render(self, template: Template) -> None:
         for part in template:
-            if type(part) is str:
+            if isinstance(part, str):
                 self.pieces.append(part)
-            elif type(part) is tuple:
+            elif isinstance(part, tuple):
                 role, form = part
                 if role not in self.roles:
                     self.roles[role] = self._draw_role(self.sources[role])
@@ -113,10 +120,10 @@ def parse(text: str) -> Template:
 
 def _parse_sequence(text: str, at: int) -> tuple[Template, int]:
     """Parse from `at` up to the end or to a '|' or ']' of the enclosing choice."""
-    parts: list = []
+    parts: list[str | tuple[str, str] | list[Template]] = []
     while at < len(text) and text[at] not in "|]":
         if text[at] == "[":
-            alternatives = []
+            alternatives: list[Template] = []
             while text[at] != "]":
                 alternative, at = _parse_sequence(text, at + 1)
                 alternatives.append(alternative)

@@ -2,12 +2,12 @@
 
 
 def listed(words: str) -> list[str]:
-    """`"hat, straw hat"` → `["hat", "straw hat"]`."""
+    """Split a list of words: "hat, straw hat" → ["hat", "straw hat"]."""
     return [" ".join(entry.split()) for entry in words.split(",")]
 
 
 def with_article(words: str) -> str:
-    """`old hat` → `an old hat`."""
+    """Add the indefinite article: "old hat" → "an old hat"."""
     return ("an " if words[0] in "aeio" else "a ") + words
 
 

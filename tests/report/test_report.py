@@ -8,10 +8,8 @@ from html.parser import HTMLParser
 import pytest
 
 from slm.core.errors import UserError
-from slm.report.page import report_page
+from slm.report.page import MAX_SAMPLE, MAX_TOKEN, html_report, markdown_report
 from slm.report.results import read_results
-from slm.report.short import report_in_short
-from slm.report.tables import tables
 from stages import plot
 from tests.browser import dom_of, needs_browser
 from tests.findings import HOSTILE, PARAMS, with_datasets, write, write_figure, write_results
@@ -88,8 +86,8 @@ def seen_in_browser(html, folder, width, *options):
 
 
 @needs_browser
-def test_a_browser_shows_all_pictures_and_tables_and_asks_for_nothing_else(results, tmp_path):
-    seen = seen_in_browser(report_page(results), tmp_path, 1200)
+def test_browser_shows_all_figures_and_tables_without_requests(results, tmp_path):
+    seen = seen_in_browser(html_report(results), tmp_path, 1200)
     assert len(seen["pictures"]) == len(seen["titles"]) == 8
     assert min(seen["pictures"]) == 960
     assert len(seen["tables"]) == 6 + len(PARAMS)
@@ -100,15 +98,15 @@ def test_a_browser_shows_all_pictures_and_tables_and_asks_for_nothing_else(resul
 
 
 @needs_browser
-def test_on_a_narrow_screen_in_the_dark_nothing_hangs_over_the_edge(results, tmp_path):
-    seen = seen_in_browser(report_page(results), tmp_path, 500, "--blink-settings=preferredColorScheme=0")
+def test_narrow_dark_page_does_not_overflow(results, tmp_path):
+    seen = seen_in_browser(html_report(results), tmp_path, 500, "--blink-settings=preferredColorScheme=0")
     assert seen["overflow"] <= 0
     assert max(seen["cut"]) <= 0
     assert seen["paper"] == "rgb(23, 23, 23)"
 
 
-def test_no_text_of_a_model_or_a_file_becomes_part_of_the_page(results):
-    page = Page(report_page(results))
+def test_html_report_escapes_text_of_models_and_files(results):
+    page = Page(html_report(results))
     tags = {tag for tag, _ in page.elements}
     assert not tags & {"script", "link", "iframe", "object", "base", "form"}
     for _, attrs in page.elements:
@@ -120,49 +118,38 @@ def test_no_text_of_a_model_or_a_file_becomes_part_of_the_page(results):
     assert sum(HOSTILE in span.get("title", "") for span in page.all("span")) == 4
 
 
-def test_each_temperature_has_its_first_three_stories_with_what_is_wrong_with_them(results):
-    page = Page(report_page(results))
+def test_html_report_has_three_samples_per_temperature_with_complaints(results):
+    page = Page(html_report(results))
     order = re.findall(r"(\d) at ([\d.]+)\. Once", page.text)
     assert order == [(str(n), t) for t in ("0.5", "1.0") for n in (1, 2, 3)]
     assert [attrs.get("class") for attrs in page.all("p")].count("complaint") == 6
     assert page.text.count("[…]") == 2  # the first of each did not end
 
 
-def test_each_token_says_how_likely_it_was_and_what_else_was(results):
-    spans = [span for span in Page(report_page(results)).all("span") if "title" in span]
+def test_html_report_has_probability_and_alternatives_of_each_token(results):
+    spans = [span for span in Page(html_report(results)).all("span") if "title" in span]
     assert [span["style"] for span in spans] == ["--p:0.1", "--p:1.0", "--p:0.2", "--p:0.0"]
-    assert spans[0]["title"] == f"“Once” 50%\ninstead: “{HOSTILE}” 25%"
+    assert spans[0]["title"] == f"“Once” 50%\nalternatives: “{HOSTILE}” 25%"
     assert [span.get("class") for span in spans] == ["given", None, None, None]
 
 
-def test_what_is_not_known_of_a_corpus_is_not_there(results, fewer_results):
-    assert results.figures.keys() - fewer_results.figures.keys() == {"pairs"}
-    more, less = (Page(report_page(f)).text for f in (results, fewer_results))
+def test_html_report_leaves_out_unknown_results(results, fewer_results):
+    assert results.figures.keys() - fewer_results.figures.keys() == {"minimal_pairs"}
+    more, less = (Page(html_report(f)).text for f in (results, fewer_results))
     for words in (
         "gap closed",
-        "minimal pairs",
-        "consistent",
-        "Right or wrong",
-        "Other texts",
-        "contradict nothing",
+        "pass the consistency checker",
+        "Minimal pairs",
+        "Other datasets",
+        "consistency",
     ):
         assert words in more
         assert words not in less
     assert "None" not in less
 
 
-def test_tables_hold_the_numbers_and_no_empty_columns(results, fewer_results):
-    more, less = tables(results), tables(fewer_results)
-    assert more.keys() - less.keys() == {"pairs", "scores"}
-    assert more["scores"] == (["text", "bits a byte", "last words right"], [["lambada", "2.500", "12%"]])
-    assert more["baselines"].rows[1] == ["5-gram", "1.6000", "1.60 ×"]
-    assert more["quality"].header[3] == "contradict nothing"
-    assert more["quality"].rows[0] == ["0.5", "4", "100%", "50%", "50%", "0%", "25%"]
-    assert less["quality"].rows[0] == ["0.5", "4", "100%", "50%", "0%", "25%"]
-
-
-def test_every_setting_and_version_is_there(results):
-    text = Page(report_page(results)).text
+def test_html_report_has_all_params_and_versions(results):
+    text = Page(html_report(results)).text
     for section, keys in PARAMS.items():
         assert section in text
         for key, value in keys.items():
@@ -173,17 +160,17 @@ def test_every_setting_and_version_is_there(results):
     assert "Pillow==1.0, torch==2.0" in text
 
 
-def test_the_same_findings_are_the_same_page(results):
-    assert report_page(results) == report_page(results)
-    assert report_in_short(results) == report_in_short(results)
+def test_reports_are_deterministic(results):
+    assert html_report(results) == html_report(results)
+    assert markdown_report(results) == markdown_report(results)
 
 
-def test_in_short_it_is_headlines_pictures_that_are_there_and_two_texts(results):
-    page = report_in_short(results)
-    assert page.startswith("# A language model of 5,000 parameters\n\nIt has gone 75% of the way from")
-    assert "| bits a byte | **1.000** | 0.900 to 1.100" in page
+def test_markdown_report_has_headlines_existing_figures_and_two_samples(results):
+    page = markdown_report(results)
+    assert page.startswith("# A language model with 5,000 parameters\n\nThe model closes 75% of the gap")
+    assert "| bits per byte | **1.000** | 95% CI over documents: 0.900 to 1.100" in page
     pictures = re.findall(r"!\[.*\]\(figures/(\w+)\.png\)", page)
-    assert pictures == ["loss", "bits_per_byte", "quality", "heat"]
+    assert pictures == ["loss", "bits_per_byte", "samples", "token_probabilities"]
     assert set(pictures) <= set(results.figures)
     quoted = [line.removeprefix("> ") for line in page.splitlines() if line.startswith("> ")]
     assert len(quoted) == 2 * 3
@@ -199,31 +186,41 @@ def test_in_short_it_is_headlines_pictures_that_are_there_and_two_texts(results)
     "reports/by_frequency.csv", "reports/by_position.csv", "reports/eval.json",
     "reports/eval_samples.csv", "reports/eval_samples.json", "reports/tokens.json", "reports/train.json",
 ])  # fmt: skip
-def test_a_missing_result_is_one_line_that_names_it(tmp_path, name):
+def test_read_results_names_a_missing_file(tmp_path, name):
     (write_results(tmp_path, known=True) / name).unlink()
     with pytest.raises(UserError) as error:
         read_results(tmp_path, PARAMS)
     assert str(error.value) == f"{tmp_path / name}: no such file; `dvc repro` makes it"
 
 
-def test_a_score_that_is_not_under_its_name_is_refused(tmp_path):
+def test_read_results_refuses_a_dataset_under_another_name(tmp_path):
     write_results(tmp_path, known=True)
     write(tmp_path, "reports/datasets/wikitext.json", {"lambada": {"bits_per_byte": 2.5}})
     with pytest.raises(UserError, match=r"wikitext\.json: wikitext: must be a JSON object"):
         read_results(tmp_path, with_datasets("wikitext"))
 
 
-def test_a_score_that_is_no_longer_asked_for_is_left_out(tmp_path):
+def test_read_results_leaves_out_datasets_that_params_do_not_name(tmp_path):
     write_results(tmp_path, known=True)
     write_figure(tmp_path)
     assert read_results(tmp_path, with_datasets("lambada")).datasets.keys() == {"lambada"}
     assert read_results(tmp_path, PARAMS).datasets == {}
 
 
-def test_without_pictures_there_is_no_report(tmp_path):
+def test_read_results_refuses_missing_or_invalid_figures(tmp_path):
     write_results(tmp_path, known=True)
     with pytest.raises(UserError, match=r"reports/figures: no figures; `dvc repro` plots them"):
         read_results(tmp_path, PARAMS)
     write(tmp_path, "reports/figures/loss.png", "no picture")
     with pytest.raises(UserError, match=r"reports/figures/loss\.png: not a PNG"):
         read_results(tmp_path, PARAMS)
+
+
+def test_html_report_cuts_very_long_tokens_and_samples(results):
+    long = "x" * 10 * MAX_SAMPLE
+    inspection = results.inspection.model_copy(update={"tokens": [long, *results.inspection.tokens[1:]]})
+    stories = [story.model_copy(update={"text": long, "ended": True}) for story in results.stories]
+    page = Page(html_report(results._replace(inspection=inspection, stories=stories))).text
+    assert max(map(len, re.findall("x+", page))) == MAX_SAMPLE
+    assert "x" * (MAX_TOKEN - 1) + "…" in page
+    assert page.count("[…]") == 6

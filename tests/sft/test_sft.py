@@ -23,8 +23,8 @@ from slm.tokenizer.tokenizer import END_OF_TEXT, encode, train_bpe
 from slm.train.learner import Learner
 from slm.train.resume import Resume
 from slm.train.trainer import train
-from storygrammar.requests.requests import TASKS
-from storygrammar.requests.wishes import KINDS
+from storygrammar.prompts.constraints import KINDS
+from storygrammar.prompts.conversations import TASKS
 from tests.pipeline import enter
 from tests.project import TINY, clone, run_stages
 from tests.tiny import SFT as ITEM

@@ -105,7 +105,7 @@ def only_outputs(changes, written):
         ("slm/report/page.css", {"plot", "report"}),
         ("slm/eval_samples/copies.py", {"eval_samples"}),
         ("slm/tokenizer/encode.py", {"tokenize", "evaluate", "sample", "eval_samples"}),
-        ("storygrammar/requests/wishes.py", set()),
+        ("storygrammar/prompts/constraints.py", set()),
         *((path, set()) for path in UNUSED_CODE),
     ],
 )

@@ -108,7 +108,7 @@ def choices(template: Template) -> Iterator[list[Template]]:
                 yield from choices(alternative)
 
 
-def test_the_search_for_derivations_finds_those_of_an_ambiguous_grammar():
+def test_derivation_search_finds_ambiguity():
     def ambiguous(s: Teller) -> None:
         s.tell("[|so |very ][glad|so glad|sad].")
 
@@ -118,7 +118,7 @@ def test_the_search_for_derivations_finds_those_of_an_ambiguous_grammar():
 
 
 @pytest.mark.parametrize("i", range(len(PLOTS)), ids=[plot.__name__ for plot in PLOTS])
-def test_a_story_has_one_derivation_whose_bits_it_carries(i):
+def test_story_has_one_derivation_with_its_bits(i):
     story = OnePlot(Random(i).random, PLOTS[i])
     tell(story)
     assert list(derivations(story.text)) == pytest.approx([story.bits])
@@ -130,7 +130,7 @@ def test_many_stories_have_one_derivation():
         assert list(derivations(story.text)) == pytest.approx([story.bits]), story.text
 
 
-def test_no_choice_has_two_equal_alternatives(tellers):
+def test_alternatives_are_distinct(tellers):
     templates = set.union(*(teller.templates for teller in tellers))
     assert len(templates) > 100
     for template in templates:
@@ -140,7 +140,7 @@ def test_no_choice_has_two_equal_alternatives(tellers):
         assert len(set(options)) == len(options), options
 
 
-def test_a_role_is_drawn_once_and_only_if_it_is_told():
+def test_role_is_drawn_once_when_first_told():
     s = Teller(Random(1).random)
     s.cast(x=["hat", "cap"], unused=["a", "b", "c"])
     s.tell("{x} {x} {x.a}")
@@ -148,7 +148,7 @@ def test_a_role_is_drawn_once_and_only_if_it_is_told():
     assert s.bits == 1.0
 
 
-def test_a_role_takes_no_word_that_another_role_has():
+def test_roles_take_distinct_words():
     for seed in range(20):
         s = Teller(Random(seed).random)
         s.cast(x=["hat", "cap"], y=["hat", "cap"])
@@ -157,23 +157,23 @@ def test_a_role_takes_no_word_that_another_role_has():
         assert s.bits == 1.0
 
 
-def test_the_same_seed_tells_the_same_stories_and_another_seed_others():
+def test_stories_depend_on_the_seed():
     first = [story.text for story in islice(stories(1), 100)]
     assert first == [story.text for story in islice(stories(1), 100)]
     assert not set(first) & {story.text for story in islice(stories(2), 100)}
 
 
-def test_a_larger_corpus_begins_with_the_smaller_one():
+def test_larger_corpus_extends_a_smaller_one():
     assert list(islice(stories(3), 300))[:100] == list(islice(stories(3), 100))
 
 
-def test_there_are_many_plots_and_words():
+def test_grammar_has_many_plots_and_words():
     assert len(PLOTS) >= 30
     text = " ".join(story.text.lower() for story in islice(stories(4), 2000))
     assert len(set(re.findall(r"[a-z]+", text))) >= 600
 
 
-def test_stories_hold_a_fifth_of_a_bit_a_byte_and_do_not_repeat():
+def test_entropy_is_a_fifth_of_a_bit_per_byte():
     seen: set[int] = set()
     bits = size = 0.0
     for text, story_bits in islice(stories(6), 100_000):
@@ -184,14 +184,14 @@ def test_stories_hold_a_fifth_of_a_bit_a_byte_and_do_not_repeat():
     assert len(seen) > 99_900
 
 
-def test_nothing_of_the_notation_is_left_in_a_text(texts):
+def test_text_contains_no_notation(texts):
     for text in texts:
         assert not re.search(r"[][{}<>|_]|MEMORY|LESSON", text), text
         assert text.isascii() and text == text.strip()
         assert "  " not in text and " \n" not in text and not re.search(r" [.,!?;:]", text), text
 
 
-def test_sentences_begin_with_a_capital_letter_and_end_with_a_mark(texts):
+def test_sentences_are_capitalized_and_punctuated(texts):
     for text in texts:
         for line in text.split("\n"):
             assert re.match(r'"?[A-Z]', line), line
@@ -200,7 +200,7 @@ def test_sentences_begin_with_a_capital_letter_and_end_with_a_mark(texts):
         assert not re.search(r"[!?] [a-z]|[,;:] ?[.!?]|[.!?][.,!?]", text), text
 
 
-def test_every_quotation_is_closed_in_its_paragraph(texts):
+def test_quotations_are_closed_in_their_paragraph(texts):
     for text in texts:
         for line in text.split("\n"):
             quotes = re.findall(r'(?:^|(?<= ))"|"(?= |$)', line)
@@ -208,17 +208,17 @@ def test_every_quotation_is_closed_in_its_paragraph(texts):
             assert len(quotes) % 2 == 0, line
 
 
-def test_articles_fit_the_next_word(texts):
+def test_articles_agree_with_the_next_word(texts):
     for text in texts:
         assert not re.search(r"\b[Aa] [aeiou]|\b[Aa]n (?!hour)[^aeiou]", text), text
 
 
-def test_no_word_is_said_twice_in_a_row(texts):
+def test_no_word_is_repeated_in_a_row(texts):
     for text in texts:
         assert not re.search(r"\b([A-Za-z]+) \1\b", text), text
 
 
-def test_pronouns_agree_with_those_who_are_in_the_story(tellers):
+def test_pronouns_agree_with_characters(tellers):
     """Where all are of one gender, no pronoun is of the other."""
     n = {"she": 0, "he": 0}
     for teller in tellers:
@@ -234,7 +234,7 @@ def test_pronouns_agree_with_those_who_are_in_the_story(tellers):
     assert min(n.values()) > 300
 
 
-def test_the_page_shows_what_its_command_prints():
+def test_docs_show_the_output_of_the_command():
     page = PAGE.read_text(encoding="utf-8")
     command = re.search(r"^python (-m storygrammar\.grammar\.generator .*)$", page, re.MULTILINE)[1]
     shown = re.search(r"```text\n(.*?)```", page, re.DOTALL)[1]

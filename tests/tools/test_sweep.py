@@ -202,5 +202,5 @@ def test_the_documented_blocks_all_see_as_many_tokens_a_step_as_the_committed_on
     blocks = [int(block) for block in re.search(r"for block in ([\d ]+);", page)[1].split()]
     assert params["model"]["block_size"] not in blocks
     assert f"train.batch_size=$(({tokens} / block))" in page
-    assert f"sees {tokens:,} tokens" in page
+    assert f"each step has {tokens:,} tokens" in page
     assert all(tokens % block == 0 for block in blocks)

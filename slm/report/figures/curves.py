@@ -1,27 +1,33 @@
-"""Pictures of how training went."""
+"""Figures of the training run."""
+
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from slm.report.figures.style import BLUE, GRAY, GREEN, ORANGE, WIDTH, label_right, new_axes
+from slm.report.figures.style import BLUE, GRAY, GREEN, ORANGE, WIDTH, label_right, new_figure
 from slm.results.eval import Baseline
 from slm.results.train import TrainPoint, ValidationPoint
 
-HEADROOM = 1.2  # times the second look's loss: the first fall is steep, and the same for all
+# The loss axis ends at this multiple of the second validation loss: the first fall is steep in every run.
+HEADROOM = 1.2
 
 
-def draw_loss(
+def plot_loss(
     train: list[TrainPoint],
     validation: list[ValidationPoint],
     baselines: list[Baseline],
     nats_per_bit: float,
     flops_per_token: int,
 ) -> Figure:
-    """Loss over tokens and over operations, with the baselines as levels; `nats_per_bit` converts those."""
-    axes = new_axes(4.4, "Tokens seen in training", "Loss (nats a token)")
+    """Plot the loss over tokens and FLOPs, with the baselines as dashed lines.
+
+    `nats_per_bit` converts the baselines' bits per byte to nats per token.
+    """
+    figure, axes = new_figure(4.4, "Training tokens", "Loss (nats per token)")
     tokens = [point.tokens for point in train]
     axes.plot(tokens, [p.train_loss for p in train], color=BLUE, linewidth=1, alpha=0.7)
-    style = {"color": ORANGE, "marker": "o", "markersize": 3}
+    style: dict[str, Any] = {"color": ORANGE, "marker": "o", "markersize": 3}
     axes.plot([p.tokens for p in validation], [p.val_loss for p in validation], **style)
     top = HEADROOM * validation[:2][-1].val_loss
     axes.set_ylim(0, top)
@@ -38,23 +44,23 @@ def draw_loss(
             labels.append((level, f"{baseline.name} {level:.3f}", color))
     label_right(axes, labels)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    there, back = (lambda n: n * flops_per_token), (lambda n: n / flops_per_token)
-    compute = axes.secondary_xaxis("top", functions=(there, back))
+    to_flops, to_tokens = (lambda n: n * flops_per_token), (lambda n: n / flops_per_token)
+    compute = axes.secondary_xaxis("top", functions=(to_flops, to_tokens))
     compute.xaxis.set_major_locator(MaxNLocator(5))
-    compute.xaxis.set_major_formatter(EngFormatter(unit="FLOP"))
-    compute.set_xlabel("Training compute")
-    return axes.figure
+    compute.xaxis.set_major_formatter(EngFormatter(sep=""))
+    compute.set_xlabel("Training compute (FLOPs)")
+    return figure
 
 
-def draw_optimization(train: list[TrainPoint]) -> Figure:
-    """Learning rate and gradient norm over tokens."""
+def plot_optimization(train: list[TrainPoint]) -> Figure:
+    """Plot the learning rate and the gradient norm over tokens."""
     figure = Figure(figsize=(WIDTH, 4.5))
-    above, below = figure.subplots(2, sharex=True)
+    top, bottom = figure.subplots(2, sharex=True)
     tokens = [point.tokens for point in train]
-    above.plot(tokens, [point.learning_rate for point in train], color=BLUE, linewidth=1)
-    below.plot(tokens, [point.grad_norm for point in train], color=BLUE, linewidth=1)
-    above.set(ylabel="Learning rate", ylim=0)
-    below.set(ylabel="Gradient norm\n(before clipping)", ylim=0, xlabel="Tokens seen in training")
-    below.set_xlim(0, tokens[-1])
-    below.xaxis.set_major_formatter(EngFormatter(sep=""))
+    top.plot(tokens, [point.learning_rate for point in train], color=BLUE, linewidth=1)
+    bottom.plot(tokens, [point.grad_norm for point in train], color=BLUE, linewidth=1)
+    top.set(ylabel="Learning rate", ylim=0)
+    bottom.set(ylabel="Gradient norm\n(before clipping)", ylim=0, xlabel="Training tokens")
+    bottom.set_xlim(0, tokens[-1])
+    bottom.xaxis.set_major_formatter(EngFormatter(sep=""))
     return figure

@@ -1,8 +1,10 @@
-"""How all pictures look: light, named where the eye is, and told apart by colour-blind eyes too."""
+"""The style of all figures: light, labeled directly, and readable for color-blind people."""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib
+import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -10,92 +12,101 @@ from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import PercentFormatter
 
 from slm.core.files import replacing, writing
-from slm.report.display import DPI
+from slm.report.display import DPI, shorten
 
-BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"  # of Okabe & Ito (2008)
-INK, GRAY, PALE = "#222222", "#666666", "#e8e8e8"
+# Okabe & Ito (2008).
+BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
+INK, GRAY, SILVER, PALE = "#222222", "#666666", "#b0b0b0", "#e8e8e8"
+# Color maps for improbable tokens and for attention weights.
 HEAT = LinearSegmentedColormap.from_list("heat", ["#ffffff", "#fbd9bf", "#f0a36b", ORANGE])
 DARK = LinearSegmentedColormap.from_list("dark", ["#f3f6f9", "#8fbbd9", BLUE, "#00304d"])
-WIDTH = 6.4  # inches
-LABEL_GAP = 0.05  # in heights of the axes
+# Width of a figure in inches.
+WIDTH = 6.4
+# Least distance between labels at the right edge, as a share of the axes' height.
+LABEL_GAP = 0.05
 PERCENT = PercentFormatter(xmax=1, decimals=0)
 
-STYLE = {
+STYLE: dict[str, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": GRAY,
     "axes.grid": True,
     "axes.labelcolor": INK,
     "axes.spines.right": False,
     "axes.spines.top": False,
-    "font.family": ["DejaVu Sans"],  # matplotlib brings it: the same picture everywhere
+    # matplotlib brings this font, so a figure is the same on every system.
+    "font.family": ["DejaVu Sans"],
     "figure.constrained_layout.use": True,
     "grid.color": "#eeeeee",
     "text.color": INK,
-    "text.parse_math": False,  # a dollar is a dollar
+    # A dollar sign is a dollar sign.
+    "text.parse_math": False,
     "xtick.color": GRAY,
     "xtick.labelcolor": INK,
     "ytick.color": GRAY,
     "ytick.labelcolor": INK,
 }
-matplotlib.rcParams.update(STYLE)
+# A matplotlibrc of the user must not change a result.
+matplotlib.rcdefaults()
+matplotlib.style.use(STYLE)
 
 
-def new_axes(height: float, xlabel: str, ylabel: str) -> Axes:
-    """Axes in a new figure of so many inches."""
-    axes = Figure(figsize=(WIDTH, height)).subplots()
+def new_figure(height: float, xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
+    """Return a new figure with this height in inches, and its axes."""
+    figure = Figure(figsize=(WIDTH, height))
+    axes = figure.subplots()
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
-    return axes
+    return figure, axes
 
 
 def label_right(axes: Axes, labels: list[tuple[float, str, str]]) -> None:
-    """Names at the right edge, each a height, a text and a colour; they make room for each other."""
+    """Write labels (height in data units, text, color) at the right edge, without overlaps."""
     labels = sorted(labels)
     scale = axes.transData + axes.transAxes.inverted()
     heights = [min(1.0, float(scale.transform((0, height))[1])) for height, _, _ in labels]
-    for at, (_, text, color) in zip(spread(heights, LABEL_GAP), labels, strict=True):
-        place = {"xycoords": "axes fraction", "xytext": (6, 0), "textcoords": "offset points"}
-        axes.annotate(text, (1, at), color=color, va="center", **place)
+    for height, (_, text, color) in zip(spread(heights, LABEL_GAP), labels, strict=True):
+        place: dict[str, Any] = {"xycoords": "axes fraction", "xytext": (6, 0), "textcoords": "offset points"}
+        axes.annotate(text, (1, height), color=color, va="center", **place)
 
 
 def spread(heights: list[float], gap: float) -> list[float]:
-    """The nearest heights, by least squares, that lie `gap` apart; `heights` ascend.
+    """Return the heights nearest to ascending `heights`, by least squares, that lie at least `gap` apart.
 
-    Without the gaps they only have to ascend, which is isotonic regression: neighbours that do not are pooled
-    (Barlow et al. 1972).
+    After subtracting the gaps this is isotonic regression: pool adjacent violators (Barlow et al. 1972).
     """
-    pools: list[tuple[float, int]] = []  # mean and number
+    # Mean and size of each pool.
+    pools: list[tuple[float, int]] = []
     for n, height in enumerate(heights):
         pools.append((height - n * gap, 1))
         while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
             (a, n_a), (b, n_b) = pools.pop(), pools.pop()
             pools.append(((a * n_a + b * n_b) / (n_a + n_b), n_a + n_b))
-    flat = [mean for mean, number in pools for _ in range(number)]
+    flat = [mean for mean, size in pools for _ in range(size)]
     return [height + n * gap for n, height in enumerate(flat)]
 
 
 def printable(text: str) -> str:
-    """The text with a box for each sign that the font has not."""
+    """Replace characters that the font lacks by boxes."""
     font = get_font(findfont("DejaVu Sans Mono"))
     return "".join(c if font.get_char_index(ord(c)) and c.isprintable() else "□" for c in text)
 
 
-def brief(text: str, longest: int) -> str:
-    """The text, or as much of it as there is room for."""
-    return printable(text if len(text) <= longest else f"{text[: longest - 1]}…")
+def brief(text: str, max_length: int) -> str:
+    """Return a printable text of at most `max_length` characters."""
+    return printable(shorten(text, max_length))
 
 
-def write_picture(figure: Figure, path: Path) -> None:
-    """Write a PNG whose bytes depend on the picture alone: by itself it would hold the program's version."""
+def write_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG whose bytes depend on the figure alone, without the version of matplotlib."""
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
 
 
-def save(pictures: dict[str, Figure], folder: Path) -> None:
-    """Write each picture as NAME.png, and remove those of an earlier run."""
-    for name, figure in pictures.items():
-        write_picture(figure, folder / f"{name}.png")
+def write_figures(figures: dict[str, Figure], folder: Path) -> None:
+    """Write each figure as NAME.png and remove those of an earlier run."""
+    for name, figure in figures.items():
+        write_figure(figure, folder / f"{name}.png")
     for path in sorted(folder.glob("*.png")):
-        if path.stem not in pictures:
+        if path.stem not in figures:
             with writing(path):
                 path.unlink()

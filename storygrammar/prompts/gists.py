@@ -1,4 +1,4 @@
-"""What happens in each plot, in a few words: to wish for it, to sum it up, to ask about it."""
+"""What happens in each plot, in a few words: for prompts, summaries and questions."""
 
 import re
 from collections.abc import Mapping
@@ -10,11 +10,13 @@ Roles = Mapping[str, Forms]
 
 
 class Gist(NamedTuple):
-    """Templates of a plot's few words, in which {h} and {t.a} stand for roles, as in those of the plot."""
+    """Short templates of a plot, in which {h} and {t.a} stand for roles, as in the templates of the plot."""
 
-    wish: str  # goes on after "someone who"; its {t} is the thing that is wished for, or "something"
-    clause: str  # a sentence that begins with who did it
-    rest: str  # which makes the clause a summary
+    # Follows "a story about someone who"; its {t} is the constrained thing, or "something".
+    premise: str
+    # A sentence that begins with its subject; with `rest` it is a summary.
+    clause: str
+    rest: str
     question: str
     answer: str
 
@@ -178,7 +180,8 @@ GISTS = {
         "What flew away?", "{free.a}",
     ),
 }  # fmt: skip
-QUESTIONS = {  # of any story that tells of the role
+# Questions about a role, for any story that tells of it.
+QUESTIONS = {
     "h": ("What is the {h.kind} called?", "{h}"),
     "c": ("What did {h.he} wear?", "{c.a}"),
     "hobby": ("What did {h.he} like to do?", "{hobby}"),
@@ -188,25 +191,27 @@ QUESTIONS = {  # of any story that tells of the role
 
 
 def summary(plot: str, roles: Roles) -> str:
-    """The story in a sentence: "Gus lost a red drum, and Rosa found it."."""
+    """Summarize the story in a sentence: "Gus lost a red drum, and Rosa found it."."""
     return sentence(GISTS[plot].clause + GISTS[plot].rest, roles)
 
 
 def questions(plot: str, roles: Roles) -> list[tuple[str, str]]:
-    """What can be asked about a story, and the answers: "Who lost a red drum?", "Gus."."""
+    """Return questions about a story with their answers: "Who lost a red drum?", "Gus."."""
     gist = GISTS[plot]
-    who, did = re.fullmatch(r"({[^}]+})(.*)", gist.clause).groups()
+    # The clause begins with its subject: "{h} lost {t.a}".
+    who, brace, did = gist.clause.partition("}")
+    who += brace
     templates = [(f"Who{did}?", who), (gist.question, gist.answer)]
     templates += [question for role, question in QUESTIONS.items() if role in roles]
     return [(filled(question, roles), sentence(answer, roles)) for question, answer in templates]
 
 
 def sentence(template: str, roles: Roles) -> str:
-    """The filled template with a capital letter and a full stop."""
+    """Fill a template and give it a capital letter and a full stop."""
     words = filled(template, roles)
     return f"{words[0].upper()}{words[1:]}."
 
 
 def filled(template: str, roles: Roles) -> str:
-    """A template with the words of its roles."""
+    """Fill a template with the words of its roles."""
     return re.sub(r"{(\w+)\.?(\w*)}", lambda slot: roles[slot[1]][slot[2]], template)

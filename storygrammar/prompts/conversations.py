@@ -1,0 +1,89 @@
+"""Endless conversations about stories: write one, continue it, summarize it, answer questions."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from random import Random
+from typing import NamedTuple
+
+from storygrammar.grammar.generator import tell
+from storygrammar.grammar.teller import Teller
+from storygrammar.prompts.constraints import Constraints, draw_constraints, is_held_out, render_prompt
+from storygrammar.prompts.gists import QUESTIONS, Roles, questions, summary
+
+# A prompt, its answer, and the constraints on the answer that can be checked.
+Turn = tuple[str, str, Mapping[str, str]]
+Conversation = list[Turn]
+
+SUMMARIZE = "Sum it up in one sentence."
+# Prompts that fit any story.
+ABOUT_ANY = (SUMMARIZE, QUESTIONS["weather"][0])
+SENTENCE_END = re.compile(r'(?<=[.!?]) (?=[A-Z"])')
+
+
+class ToldStory(NamedTuple):
+    """A story, what it tells, and constraints that it satisfies."""
+
+    text: str
+    plot: str
+    roles: Roles
+    constraints: Constraints
+
+
+def conversations(tasks: Mapping[str, float], seed: int, held_out: bool) -> Iterator[Conversation]:
+    """Yield conversations of the weighted TASKS, without end: those to train on, or the held-out ones."""
+    random = Random(f"conversations, {seed}, {held_out}")
+    # The order of the names decides the draws.
+    names = [name for name in TASKS if name in tasks]
+    weights = [tasks[name] for name in names]
+    while True:
+        teller = Teller(random.random)
+        plot = tell(teller)
+        constraints = draw_constraints(plot, teller.roles, random)
+        if is_held_out(constraints) == held_out:
+            [task] = random.choices(names, weights)
+            yield TASKS[task](ToldStory(teller.text, plot, teller.roles, constraints), random)
+
+
+def write_story(story: ToldStory, random: Random) -> Conversation:
+    """Ask for a story that satisfies the constraints."""
+    return [(render_prompt(story.constraints), story.text, story.constraints)]
+
+
+def continue_story(story: ToldStory, random: Random) -> Conversation:
+    """Give the first sentence or two and ask for the rest."""
+    opening, _, _ = story.text.partition("\n")
+    end = random.choice([match.start() for match in SENTENCE_END.finditer(opening)] + [len(opening)])
+    return [(f"Go on: {story.text[:end]}", story.text[end:].strip(), {})]
+
+
+def summarize(story: ToldStory, random: Random) -> Conversation:
+    """Ask for a summary of a story in one sentence."""
+    return [_exact_turn(SUMMARIZE, summary(story.plot, story.roles), "summary", story.text)]
+
+
+def answer_question(story: ToldStory, random: Random) -> Conversation:
+    """Ask a question about a story."""
+    question, answer = random.choice(questions(story.plot, story.roles))
+    return [_exact_turn(question, answer, "question", story.text)]
+
+
+def chat(story: ToldStory, random: Random) -> Conversation:
+    """Ask for a story, then for a summary and for two answers about it, in any order."""
+    turns = [_exact_turn(SUMMARIZE, summary(story.plot, story.roles), "summary")]
+    turns += [_exact_turn(*qa, "question") for qa in random.sample(questions(story.plot, story.roles), 2)]
+    random.shuffle(turns)
+    return write_story(story, random) + turns
+
+
+def _exact_turn(prompt: str, answer: str, kind: str, text: str = "") -> Turn:
+    """Return a turn with one right answer; the prompt is about `text`, or about the story told before."""
+    return f"{prompt}\n{text}".strip(), answer, {kind: answer}
+
+
+TASKS: dict[str, Callable[[ToldStory, Random], Conversation]] = {
+    "qa": answer_question,
+    "chat": chat,
+    "continuation": continue_story,
+    "summary": summarize,
+    "story": write_story,
+}
