@@ -139,7 +139,7 @@ class Batch:
         tokens.
         """
         params = self.model.params
-        if params.architecture == "classic" and self._cache.seen == params.block_size:
+        if params.architecture == "gpt2" and self._cache.seen == params.block_size:
             n_dropped = self._ids.size(1) - params.block_size
             lengths = torch.tensor([s.length for s in self.sequences], device=self._ids.device)
             padding = (params.block_size - lengths).clamp(min=0)
@@ -153,7 +153,7 @@ class Batch:
     def _prefill(self, ids: Tensor, padding: Tensor) -> Cache:
         """Return a cache of prompts (P, T) with `padding` (P,) tokens on their left."""
         params = self.model.params
-        if params.architecture == "classic":
+        if params.architecture == "gpt2":
             # It has no positions for more than block_size tokens.
             n_dropped = max(0, ids.size(1) - params.block_size)
             ids, padding = ids[:, n_dropped:], (padding - n_dropped).clamp(min=0)

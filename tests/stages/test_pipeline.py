@@ -114,7 +114,7 @@ def test_a_wrong_param_is_one_line_and_leaves_everything_as_it_was(project, capf
     change_params(project, {"data": {"max_documents": -3}})
     assert dvc(["repro"]) != 0
     error = capfd.readouterr().err
-    assert "params.yaml: data.max_documents: -3 should be greater than or equal to 1" in error
+    assert "params.yaml: data.max_documents: must be greater than or equal to 1, got -3" in error
     assert "Traceback" not in error
     assert before.keys() >= {path for path in Path().glob("[dmr]*/**/*") if path.is_file()}
 
