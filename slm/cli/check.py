@@ -16,6 +16,11 @@ from slm.sft.params import SFTParams
 from slm.tokenizer.params import TokenizerParams
 from slm.train.params import TrainParams
 
+DESCRIPTION = "Check every section of a params file. Prints one line for each wrong key."
+EXAMPLES = """\
+examples:
+  slm check
+  slm check other-params.yaml"""
 SECTIONS: tuple[type[ParamsSection], ...] = (
     DataParams,
     TokenizerParams,
@@ -59,10 +64,16 @@ def check_values(values: dict[str, Any], path: Path) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `slm check`."""
-    parser.description = "Check every section of a params file; print one line for each wrong key."
+    """Add the arguments of `slm check`, its description and examples."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     parser.add_argument(
-        "file", nargs="?", type=Path, default=PARAMS_FILE, help="the params file (default: params.yaml)"
+        "file",
+        nargs="?",
+        type=Path,
+        default=PARAMS_FILE,
+        metavar="FILE",
+        help="params file to check (default: %(default)s)",
     )
 
 
