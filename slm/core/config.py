@@ -213,11 +213,11 @@ def is_set(path: str, key: str) -> bool:
 
     Raises UserError if NOT_SET is not empty: git would overwrite what the user put there.
     """
-    if path != NOT_SET:
+    if Path(path) != Path(NOT_SET):
         return True
-    if Path(NOT_SET).is_file() and Path(NOT_SET).stat().st_size:
+    if Path(NOT_SET).is_dir() or (Path(NOT_SET).is_file() and Path(NOT_SET).stat().st_size):
         raise UserError(
-            f"{NOT_SET}: must stay empty, it means that no file is set; move your file to data/user/ and set "
-            f"{key} to it"
+            f"{NOT_SET}: must be an empty file, it means that no file is set; move your data to data/user/ "
+            f"and set {key} to it"
         )
     return False

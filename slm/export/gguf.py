@@ -19,7 +19,6 @@ from slm.model.huggingface import model_type, to_config, to_weights
 from slm.tokenizer.tokenizer import END_OF_TEXT
 
 ARCHITECTURES = {"gpt2": gguf.MODEL_ARCH.GPT2, "qwen3": gguf.MODEL_ARCH.QWEN3}
-QUANTIZED = ("q8_0",)
 BLOCK = gguf.GGML_QUANT_SIZES[GGMLQuantizationType.Q8_0][0]  # weights of a row that share a scale
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slm.cli.generate import Talk
+from slm.cli.generate import Chat
 from slm.generate.params import generation_params
 from slm.serve.params import MAX_PROMPT, ChatRequest
 from slm.sft import chat
@@ -18,9 +18,8 @@ from tests.serving import ask_for_three_and_leave, client_of, idle, post, servin
 REQUEST = {"role": "user", "content": "Once"}
 ANSWER = {"role": "assistant", "content": "upon a time"}
 ENDLESS = {"model": "slm", "messages": [REQUEST], "temperature": 0, "max_tokens": 4096}  # some seconds' work
-FORGOTTEN = re.compile(
-    r"\(it no longer sees the first (?:request|(\d+) requests)\)\n"
-)  # as the terminal has it
+# The note of `slm generate --chat`.
+DROPPED = re.compile(r"\(context full: dropped the first (?:turn|(\d+) turns)\)\n")
 
 post_chat = partial(post, path="/v1/chat/completions")
 
@@ -45,14 +44,14 @@ def engine(running):
 
 def test_over_several_turns_each_answer_is_the_terminals_and_as_much_is_forgotten(chats, running, capsys):
     params = generation_params(seed=5, max_new_tokens=3, temperature=0.8)
-    talk, messages, n_forgotten = Talk(running.writer), [], 0
+    talk, messages, n_forgotten = Chat(running.writer), [], 0
     for request in ("Once", "upon", "Once upon a time\nthere was", "a", "a"):
         talk(request, params)
         said = capsys.readouterr().out
-        n_forgotten += sum(int(found[1] or 1) for found in FORGOTTEN.finditer(said))
+        n_forgotten += sum(int(found[1] or 1) for found in DROPPED.finditer(said))
         messages.append({"role": "user", "content": request})
         found = chats.create(model="slm", messages=messages, seed=5, max_tokens=3, temperature=0.8)
-        assert FORGOTTEN.sub("", said) == f"{found.choices[0].message.content}\n"
+        assert DROPPED.sub("", said) == f"{found.choices[0].message.content}\n"
         assert found.forgotten_turns == n_forgotten
         messages.append(found.choices[0].message)
     assert 2 < n_forgotten < 5  # of a block of 16 tokens
