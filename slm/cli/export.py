@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Convert the model in `args.model` and print the path that was written."""
     if args.quantize and args.to != "gguf":
-        raise UserError(f"--quantize requires --to gguf, got --to {args.to}")
+        raise UserError(f"--quantize: requires --to gguf, got --to {args.to}")
 
     # These import torch, which takes a second: --help and wrong arguments do without it.
     from slm.model.gpt import load_model

@@ -174,7 +174,7 @@ def _set_option(options: dict[str, Any], line: str) -> dict[str, Any]:
     name, changed = name.replace("-", "_"), dict(options)
     if name:
         if name not in OPTIONS:
-            raise UserError(f"/{name}: unknown option; must be one of: /{', /'.join(OPTIONS)}")
+            raise UserError(f"/{name}: must be one of: /{', /'.join(OPTIONS)}")
         # Without a value the option gets its default again.
         changed.pop(name, None)
         if value.strip():
@@ -183,7 +183,7 @@ def _set_option(options: dict[str, Any], line: str) -> dict[str, Any]:
                 changed[name] = kind(value)
             except ValueError:
                 raise UserError(
-                    f"/{name} must be {'an integer' if kind is int else 'a number'}, got {value!r}"
+                    f"/{name}: must be {'an integer' if kind is int else 'a number'}, got {value!r}"
                 ) from None
     # A random seed changes with each text.
     hidden = set() if "seed" in changed else {"seed"}

@@ -1,6 +1,7 @@
 """`slm serve`: serve a trained model over HTTP."""
 
 import argparse
+import os
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -61,12 +62,12 @@ def run(args: argparse.Namespace) -> None:
 def bind(host: str, port: int) -> socket.socket:
     """Return a listening socket. Raises UserError if the address is invalid or in use."""
     if not 0 <= port <= 65535:
-        raise UserError(f"--port must be 1 to 65535, or 0 for any free port, got {port}")
+        raise UserError(f"--port: must be 1 to 65535, or 0 for any free port, got {port}")
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (socket.gaierror, UnicodeError) as error:
-        raise UserError(f"--host {host!r}: {getattr(error, 'strerror', error)}") from None
+        raise UserError(f"--host: {host!r}: {getattr(error, 'strerror', error)}") from None
     try:
         return socket.create_server(address[:2], family=family)
     except OSError as error:
-        raise UserError(f"--host {host} --port {port}: {error.strerror}") from None
+        raise UserError(f"--host {host} --port {port}: {os.strerror(error.errno)}") from None

@@ -143,8 +143,8 @@ def test_a_conversation_takes_prompts_and_options_until_its_end_and_remembers_th
             assert "Ctrl-D quits" in hear(leader)
             for typed, answer in [
                 ("/max_new_tokens 12", "max_new_tokens 12"),
-                ("/heat 3", "/heat: unknown option; must be one of: /max_new_tokens"),
-                ("/top_k many", "/top_k must be an integer, got 'many'"),
+                ("/heat 3", "/heat: must be one of: /max_new_tokens"),
+                ("/top_k many", "/top_k: must be an integer, got 'many'"),
                 ("/temperature -1", "options.temperature: must be greater"),
                 ("/seed 7", "seed 7"),
                 ("Once", story[:12]),

@@ -144,7 +144,7 @@ def test_a_tuned_model_beside_which_are_no_results_gets_a_card_without_figures(t
     [
         (["--to", "hf", "models"], "models: already there; give the name of a new folder"),
         (["--to", "hf", "models/config.json"], "models/config.json: already there; give the name of a new"),
-        (["--to", "hf", "new", "--quantize", "q8_0"], "--quantize requires --to gguf, got --to hf"),
+        (["--to", "hf", "new", "--quantize", "q8_0"], "--quantize: requires --to gguf, got --to hf"),
         (["--to", "hf", "new", "--model", "none"], "none/tokenizer.json: no such file"),
         (["--to", "hf", "models/config.json/new"], "models/config.json/new: could not be written: "),
         (

@@ -131,7 +131,7 @@ def test_values_without_effect_are_allowed_as_clients_send_them(running):
 
 
 @pytest.mark.parametrize("body, param, message", [
-    ({}, "messages", "messages: Field required"),
+    ({}, "messages", "messages: missing"),
     ({"messages": []}, "messages", "messages: the roles must be user and assistant in turn"),
     ({"messages": [REQUEST, REQUEST]}, "messages", "got ['user', 'user']"),
     ({"messages": [REQUEST, ANSWER]}, "messages", "in turn, the first and the last user"),
@@ -140,10 +140,10 @@ def test_values_without_effect_are_allowed_as_clients_send_them(running):
     ({"messages": [{"role": "user", "content": [{"type": "text", "text": "Once"}]}]}, "messages.0.content",
      "messages.0.content: must be a valid string, got [{...}]"),
     ({"messages": [{"role": "user", "content": "\ud800"}]}, "messages.0.content", "lone surrogate"),
-    ({"messages": [{**REQUEST, "name": "Ann"}]}, "messages.0.name", "messages.0.name is not supported"),
+    ({"messages": [{**REQUEST, "name": "Ann"}]}, "messages.0.name", "messages.0.name: unknown key"),
     ({"messages": [{**REQUEST, "content": "a " * (MAX_PROMPT + 1)}]}, "messages", f"{MAX_PROMPT} tokens"),
-    ({"messages": [REQUEST], "logprobs": True}, "logprobs", "logprobs is not supported; supported: model"),
-    ({"messages": [REQUEST], "tools": [{}]}, "tools", "tools is not supported; supported: model"),
+    ({"messages": [REQUEST], "logprobs": True}, "logprobs", "logprobs: unknown key; must be one of model"),
+    ({"messages": [REQUEST], "tools": [{}]}, "tools", "tools: unknown key; must be one of model"),
     ({"messages": [REQUEST], "n": 65}, "n", "n: must be less than or equal to 64, got 65"),
     ({"messages": [REQUEST], "max_completion_tokens": 0}, "max_completion_tokens", "must be greater"),
 ])  # fmt: skip

@@ -9,22 +9,16 @@ import pytest
 from slm.cli.check import check
 from slm.core.errors import UserError
 from tests.pipeline import enter
-from tests.project import change_params, clone
+from tests.project import change_params, clone, git
 from tests.tiny import SFT
 
 DATASET = {"file": "data/none", "metric": "bits_per_byte"}
-EXPECTED = "must be a name of letters, digits, _ and -, in quotes if it looks like a number"
-NAMES = [
-    "x; touch MARKER",
-    "$(touch MARKER)",
-    "../mine",
-    "x/../../mine",
-    "../../outside",
-    "-m",
-    "a b",
-    "é",
-    "",
-]
+ITEMS = {"sft": SFT, "evaluate.datasets": DATASET}
+EXPECTED = "a name must be letters, digits, _ and -, not beginning with -, got"
+NAMES = ["x; touch MARKER", "$(touch MARKER)", "../../../outside/dvc", "-m", "a b", "é"]
+# Names that lead to another path inside the project.
+PATHS = ["../mine", "x/../../mine", "../data/user", "../slm", "../../project/mine", ".", "a/.", "../models"]
+COMMANDS = ["repro", "exp run", "exp run --temp", "checkout --force", "repro --downstream train"]
 
 
 @pytest.fixture(scope="module")
@@ -34,56 +28,128 @@ def project_once(tmp_path_factory):
 
 @pytest.fixture
 def project(project_once, monkeypatch):
-    """A clone with a folder of the user's inside it and one beside it."""
-    for folder in (project_once / "mine", project_once.parent / "outside"):
-        folder.mkdir(exist_ok=True)
-        (folder / "text.txt").write_text("mine")
+    """Enter a clone with files of the user's inside it, in models/ and beside it; they must survive."""
+    files = [project_once / name for name in ("mine", "data/user", "models/mine", "slm/mine")]
+    files += [project_once.parent / "outside/dvc"]
+    files = [folder / "text.txt" for folder in files]
+    for file in files:
+        file.parent.mkdir(exist_ok=True, parents=True)
+        file.write_text("mine")
     enter(project_once, monkeypatch)
     params = Path("params.yaml").read_bytes()
     yield project_once
     Path("params.yaml").write_bytes(params)
+    assert [file.read_text() for file in files if file.exists()] == ["mine"] * len(files)
+    assert git(project_once, "status", "--porcelain", "slm", "stages").split() == ["??", "slm/mine/"]
+    assert not list(project_once.rglob("MARKER"))
 
 
-def repro(*arguments):
-    command = [sys.executable, "-m", "dvc", "repro", *arguments]
-    return subprocess.run(command, capture_output=True, text=True)
+def run_dvc(command):
+    arguments = [sys.executable, "-m", "dvc", *command.split()]
+    return subprocess.run(arguments, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+
+def set_items(key, items):
+    section, _, inner = key.partition(".")
+    change_params(Path(), {section: {inner: items} if inner else items})
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("key", ["sft", "evaluate.datasets"])
+@pytest.mark.parametrize("key", ITEMS)
 def test_name_reaches_neither_shell_nor_file_system(project, key, name):
-    section, _, inner = key.partition(".")
-    items = {name: SFT if key == "sft" else DATASET}
-    change_params(project, {section: {inner: items} if inner else items})
-    result = repro()
+    set_items(key, {name: ITEMS[key]})
+    result = run_dvc("repro")
     assert result.returncode != 0
     lines = [line for line in result.stderr.splitlines() if line.startswith("error:")]
-    # DVC itself refuses an empty name.
-    assert lines == ([f"error: params.yaml: {key}: {name!r} {EXPECTED}"] if name else [])
-    assert not list(project.rglob("MARKER"))
-    assert (project / "mine/text.txt").read_text() == "mine"
-    assert (project.parent / "outside/text.txt").read_text() == "mine"
+    assert lines == [f"error: params.yaml: {key}: {EXPECTED} {name!r}"]
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_sft_name_that_is_a_path_is_refused_when_dvc_loads_the_stages(project, name):
+    set_items("sft", {name: SFT})
+    # The command that deletes outputs earliest: it checks them out before any stage runs.
+    result = run_dvc("exp run")
+    assert result.returncode != 0
+    assert "is ignored by .dvcignore" in result.stderr
+    assert "Running stage" not in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("key", ITEMS)
+def test_no_command_deletes_what_a_name_leads_to(project, key, command):
+    name, ignored = {
+        "sft": ("../mine", "mine.train.json"),
+        "evaluate.datasets": ("../../mine/text", "mine/text.dataset.json"),
+    }[key]
+    target = Path("mine/text.dataset.json")
+    target.write_text("mine")
+    set_items(key, {name: ITEMS[key]})
+    result = run_dvc(command)
+    assert result.returncode != 0
+    assert f"{ignored}' is ignored by .dvcignore" in result.stderr
+    assert target.read_text() == "mine"
+
+
+def test_list_of_runs_cannot_take_its_name_from_another_section(project):
+    with Path("params.yaml").open("a", encoding="utf-8") as file:
+        file.write("\nkey: ../mine\n")
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("sft: {}", "sft: [{file: data/none}]"))
+    assert "sft: [" in Path("params.yaml").read_text()
+    for command in ("repro", "exp run"):
+        assert "is ignored by .dvcignore" in run_dvc(command).stderr
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("key: ../mine", "key: other"))
+    line = "error: params.yaml: sft: must be a mapping from names to items, got [{...}]"
+    assert line in run_dvc("repro").stderr.splitlines()
 
 
 @pytest.mark.parametrize("stage", ["sft", "eval_sft", "eval_dataset"])
-def test_stage_checks_its_name_before_it_reads_anything(tmp_path, monkeypatch, stage):
-    monkeypatch.chdir(tmp_path)
-    for arguments, variables in (([f"{stage}@../x"], {}), ([], {"DVC_STAGE": f"{stage}@../x"})):
-        names = [argument.partition("@")[2] for argument in arguments]
-        result = subprocess.run(
-            [sys.executable, "-m", f"stages.{stage}", *names],
-            env={"PYTHONPATH": str(Path(__file__).parents[2]), **variables},
-            capture_output=True,
-            text=True,
-        )
-        assert result.returncode == 1
-        assert result.stderr.startswith(f"error: params.yaml: {stage}: '../x' must be a name of letters")
+@pytest.mark.parametrize(
+    ("arguments", "variable", "line"),
+    [
+        (["../x"], "", f"params.yaml: {{stage}}: {EXPECTED} '../x'"),
+        ([], "{stage}@../x", f"params.yaml: {{stage}}: {EXPECTED} '../x'"),
+        ([], "../dvc.yaml:{stage}@a b", f"params.yaml: {{stage}}: {EXPECTED} 'a b'"),
+        ([], "{stage}@a:{stage}@b", f"params.yaml: {{stage}}: {EXPECTED} 'a:{{stage}}@b'"),
+        ([], "other@a", "usage: python -m stages.{stage} NAME"),
+        ([], "", "usage: python -m stages.{stage} NAME"),
+        (["a", "b"], "{stage}@a", "usage: python -m stages.{stage} NAME"),
+    ],
+)
+def test_stage_checks_its_name_before_it_reads_anything(tmp_path, stage, arguments, variable, line):
+    result = subprocess.run(
+        [sys.executable, "-m", f"stages.{stage}", *arguments],
+        env={"PYTHONPATH": str(Path(__file__).parents[2]), "DVC_STAGE": variable.format(stage=stage)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert (result.returncode, result.stderr) == (1, f"error: {line.format(stage=stage)}\n")
+    assert not list(tmp_path.iterdir())
 
 
-def test_check_names_a_key_that_is_a_number(project):
-    change_params(project, {"sft": {1: SFT}})
-    assert f"params.yaml: sft: 1 {EXPECTED}" in repro().stderr
-    with pytest.raises(
-        UserError, match=r"^params\.yaml: sft: 1 must be a name .* in quotes if it looks like a"
-    ):
+def test_dvc_passes_the_name_from_a_subfolder_too(project):
+    set_items("sft", {"a": SFT})
+    # Nothing is trained yet, so the stage gets as far as its inputs.
+    result = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro", "-s", "../dvc.yaml:sft@a"],
+        cwd=project / "docs",
+        capture_output=True,
+        text=True,
+    )
+    assert "usage:" not in result.stderr
+    assert "sft@a" in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("items", [{1: SFT}, {1: SFT, "b": SFT}])
+def test_a_key_that_is_a_number_is_named(project, items):
+    set_items("sft", items)
+    line = "params.yaml: sft: names must be strings, got 1 (put it in quotes)"
+    result = run_dvc("repro")
+    assert result.returncode != 0
+    # DVC cannot sort keys of two types and fails by itself.
+    if len(items) == 1:
+        assert f"error: {line}" in result.stderr.splitlines()
+    with pytest.raises(UserError) as caught:
         check(Path("params.yaml"))
+    assert str(caught.value) == line
