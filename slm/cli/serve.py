@@ -1,7 +1,6 @@
 """`slm serve`: serve a trained model over HTTP."""
 
 import argparse
-import os
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -70,4 +69,4 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server(address[:2], family=family)
     except OSError as error:
-        raise UserError(f"--host {host} --port {port}: {os.strerror(error.errno)}") from None
+        raise UserError(f"--host {host} --port {port}: {error.strerror}") from None

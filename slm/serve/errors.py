@@ -33,7 +33,7 @@ def answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        errors = error.errors()
+        errors = list(error.errors())
         if errors[0]["type"] == "json_invalid":
             return await no_answer(
                 request, NoAnswer(400, f"the body is not valid JSON: {errors[0]['ctx']['error']}")
