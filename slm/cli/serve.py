@@ -1,6 +1,7 @@
 """`slm serve`: serve a trained model over HTTP."""
 
 import argparse
+import os
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -68,5 +69,6 @@ def bind(host: str, port: int) -> socket.socket:
         raise UserError(f"--host: {host!r}: {getattr(error, 'strerror', error)}") from None
     try:
         return socket.create_server(address[:2], family=family)
+    # The error's own text repeats the address.
     except OSError as error:
-        raise UserError(f"--host {host} --port {port}: {error.strerror}") from None
+        raise UserError(f"--host {host} --port {port}: {os.strerror(error.errno)}") from None

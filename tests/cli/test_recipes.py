@@ -151,7 +151,7 @@ def test_path_is_a_recipe(project):
         ("modle: {n_layer: 3}\n", "bad.yaml: modle: unknown section; must be one of data, tokenizer, model"),
         ("model: {n_layer: many}\n", "bad.yaml: model.n_layer: must be a valid integer, got 'many'"),
         ("model: {n_head: 3}\n", "bad.yaml: model.n_embd: must be"),
-        ("model: null\n", "bad.yaml: model: must be a mapping, got None"),
+        ("model: null\n", "bad.yaml: model: must be a mapping, got null"),
         ("model: [1, 2\n", "bad.yaml:2: not valid YAML"),
         ("- model\n", "bad.yaml: must be a mapping of sections"),
         ("", "bad.yaml: must be a mapping of sections"),

@@ -67,14 +67,14 @@ def test_an_unknown_section_is_named(params):
     ("old", "new"),
     [
         ({"quality": {}}, ["quality: was renamed to eval_samples"]),
-        ({"data": {"hub": {"text": "text"}}}, ["data.hub.text_column: was renamed to data.hub.text_column"]),
-        ({"data": {"source": "synthetic"}}, ["data.source: 'embedded' was renamed to 'synthetic'"]),
+        ({"data": {"hub": {"text": "text"}}}, ["data.hub.text: was renamed to data.hub.text_column"]),
+        ({"data": {"source": "embedded"}}, ["data.source: 'embedded' was renamed to 'synthetic'"]),
         ({"tokenizer": {"kind": "bpe"}}, ["tokenizer.kind: was renamed to tokenizer.type"]),
         ({"model": {"mlp": "gelu"}}, ["model.mlp: was renamed to model.activation"]),
-        ({"model": {"architecture": "gpt2"}}, ["model.architecture: 'classic' was renamed to 'gpt2'"]),
+        ({"model": {"architecture": "classic"}}, ["model.architecture: 'classic' was renamed to 'gpt2'"]),
         (
-            {"train": {"seq_len_warmup_steps": 0}},
-            ["train.seq_len_warmup_steps: was renamed to train.seq_len_warmup_steps"],
+            {"train": {"length_warmup_steps": 0}},
+            ["train.length_warmup_steps: was renamed to train.seq_len_warmup_steps"],
         ),
         (
             {"evaluate": {"datasets": {"w": {"file": "w.txt", "kind": "text"}}}},

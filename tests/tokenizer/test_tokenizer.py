@@ -165,12 +165,12 @@ def test_a_missing_package_is_named(monkeypatch):
     ("changes", "line"),
     [
         ({"type": "words"}, "type: must be 'gpt2' or 'bpe', got 'words'"),
-        ({"type": None}, "type: must be 'gpt2' or 'bpe', got None"),
+        ({"type": None}, "type: must be 'gpt2' or 'bpe', got null"),
         ({"vocab_size": 256}, "vocab_size: must be greater than or equal to 257, got 256"),
         ({"vocab_size": 1_000_001}, "vocab_size: must be less than or equal to 1000000, got 1000001"),
         ({"vocab_size": "2048"}, "vocab_size: must be a valid integer, got '2048'"),
         ({"vocab_size": 2048.0}, "vocab_size: must be a valid integer, got 2048.0"),
-        ({"vocab_size": True}, "vocab_size: must be a valid integer, got True"),
+        ({"vocab_size": True}, "vocab_size: must be a valid integer, got true"),
         ({"size": 1}, "size: unknown key; must be one of type, vocab_size"),
     ],
 )
