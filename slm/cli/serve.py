@@ -71,4 +71,4 @@ def bind(host: str, port: int) -> socket.socket:
         return socket.create_server(address[:2], family=family)
     # The error's own text repeats the address.
     except OSError as error:
-        raise UserError(f"--host {host} --port {port}: {os.strerror(error.errno)}") from None
+        raise UserError(f"--host {host} --port {port}: {os.strerror(error.errno or 0)}") from None
