@@ -1,7 +1,4 @@
-"""Stage 5, eval_dataset@NAME: how well the model predicts a further text: python -m stages.eval_dataset NAME.
-
-Each text in `evaluate.datasets` is a stage of its own.
-"""
+"""Stage eval_dataset@NAME: evaluate the model on a dataset. Each key of `evaluate.datasets` is a stage."""
 
 from pathlib import Path
 
@@ -13,6 +10,7 @@ from slm.results.eval import EvalDetails
 
 def main(stage: Stage) -> None:
     params = stage.load(EvaluateParams)
+    # Imported after the params are checked: torch takes a second.
     from slm.eval.datasets import evaluate_dataset
     from slm.model.device import setup_torch
     from slm.model.gpt import load_model
@@ -22,6 +20,7 @@ def main(stage: Stage) -> None:
     model = load_model(Path("models"), setup_torch(), tokenizer.get_vocab_size())
     metrics, scope = evaluate_dataset(model, tokenizer, stage.item, params)
     details = EvalDetails(**scope.model_dump(), versions=stage.versions)
+    # Under the name of the dataset, DVC's tables show these metrics in columns of their own.
     write_result(Path(f"reports/datasets/{stage.item}.json"), metrics, under=stage.item)
     write_result(Path(f"reports/details/datasets/{stage.item}.json"), details)
 

@@ -1,4 +1,4 @@
-"""Stage 4, evaluate: how well the model predicts every token of the validation split, and beside what."""
+"""Stage evaluate: evaluate the model on every token of the validation split, with baselines."""
 
 from itertools import chain
 from pathlib import Path
@@ -9,70 +9,76 @@ from slm.eval.params import EvaluateParams
 from slm.results.eval import Baseline, EvalDetails, EvalMetrics, FrequencyLoss, PairScore, PositionLoss
 from slm.tokenizer.bins import open_bin, read_meta
 
+CORPUS, TOKENS, MODELS, REPORTS = Path("data/corpus"), Path("data/tokens"), Path("models"), Path("reports")
 PAIRS_SEED = 1
 
 
 def main(stage: Stage) -> None:
     params = stage.load(EvaluateParams)
+    # Imported after the params are checked: torch takes a second.
     from slm.data.documents import read_documents
     from slm.data.summary import read_summary
-    from slm.eval import breakdown
     from slm.eval.baselines import baselines, gap_closed
+    from slm.eval.breakdown import bits_per_byte_ci95, by_frequency, by_position, count_tokens, document_bytes
     from slm.eval.minimal_pairs import score_pairs
-    from slm.eval.perplexity import summary, token_losses
+    from slm.eval.perplexity import summarize_losses, token_losses
     from slm.model.device import setup_torch
     from slm.model.gpt import load_model
     from slm.tokenizer.tokenizer import load
 
-    tokens, corpus = Path("data/tokens"), Path("data/corpus")
-    meta = read_meta(tokens)
-    train, validation = open_bin(tokens, "train"), open_bin(tokens, "validation")
-    n_bytes = breakdown.document_bytes(corpus / "validation.parquet", meta.validation)
-    entropy = read_summary(corpus / "summary.json").validation.entropy
-    model = load_model(Path("models"), setup_torch(), meta.vocab_size)
+    # Open and compare the inputs first: an error should not come after minutes of evaluation.
+    meta = read_meta(TOKENS)
+    train, validation = open_bin(TOKENS, "train"), open_bin(TOKENS, "validation")
+    n_bytes = document_bytes(CORPUS / "validation.parquet", meta.validation)  # (D,)
+    entropy = read_summary(CORPUS / "summary.json").validation.entropy
+    model = load_model(MODELS, setup_torch(), meta.vocab_size)
 
+    # Loss of every validation token; its mean, its confidence interval and what it depends on.
     losses = token_losses(model, validation, meta.end_of_text, params.stride, params.batch_size)
-    total = summary(losses, meta.validation.bytes)
-    train_counts = breakdown.count_tokens(train, meta.vocab_size)
-    texts = chain.from_iterable(read_documents(corpus / "validation.parquet"))
-    levels = baselines(meta, train, validation, train_counts, texts, params.ngram_order)
-    rows = [Baseline(name=name, kind="baseline", bits_per_byte=bits) for name, bits in levels.items()]
-    rows.append(Baseline(name="this model", kind="model", bits_per_byte=total["bits_per_byte"]))
-    ngram_gap_closed = None
-    if entropy:
-        rows.append(Baseline(name="entropy", kind="bound", bits_per_byte=entropy.bits_per_byte))
-    if entropy and params.ngram_order:
-        ngram = levels[f"{params.ngram_order}-gram"]
-        ngram_gap_closed = gap_closed(ngram, total["bits_per_byte"], entropy.bits_per_byte)
-    positions = breakdown.by_position(model, validation, meta.end_of_text, params.batch_size)
-    frequencies = breakdown.by_frequency(losses, validation, train_counts)
-    pairs, minimal_pair_acc = [], None
+    summary = summarize_losses(losses, meta.validation.bytes)
+    interval = bits_per_byte_ci95(losses, validation, meta.end_of_text, n_bytes)
+    train_counts = count_tokens(train, meta.vocab_size)
+    frequencies = by_frequency(losses, validation, train_counts)
+    positions = by_position(model, validation, meta.end_of_text, params.batch_size)
+
+    # Simpler models of the same text.
+    texts = chain.from_iterable(read_documents(CORPUS / "validation.parquet"))
+    bits = baselines(meta, train, validation, train_counts, texts, params.ngram_order)
+
+    # Sentences of the story grammar that differ in one phenomenon.
+    pairs: list[PairScore] = []
     if params.minimal_pairs:
-        tokenizer = load(Path("models/tokenizer.json"))
+        tokenizer = load(MODELS / "tokenizer.json")
         pairs = score_pairs(model, tokenizer, meta.end_of_text, params.minimal_pairs, PAIRS_SEED)
-        minimal_pair_acc = sum(row.accuracy * row.pairs for row in pairs) / sum(row.pairs for row in pairs)
+
+    bound = entropy.bits_per_byte if entropy else None
+    ngram_gap_closed = None
+    if bound is not None and params.ngram_order:
+        ngram_bits = bits[f"{params.ngram_order}-gram"]
+        ngram_gap_closed = gap_closed(ngram_bits, summary["bits_per_byte"], bound)
     metrics = EvalMetrics(
-        val_loss=total["val_loss"],
-        perplexity=total["perplexity"],
-        bits_per_byte=total["bits_per_byte"],
+        **summary,
         ngram_gap_closed=ngram_gap_closed,
-        minimal_pair_acc=minimal_pair_acc,
+        minimal_pair_acc=sum(row.accuracy for row in pairs) / len(pairs) if pairs else None,
     )
     details = EvalDetails(
-        bits_per_byte_ci95=breakdown.bits_per_byte_ci95(losses, validation, meta.end_of_text, n_bytes),
-        tokens=meta.validation.tokens,
-        bytes=meta.validation.bytes,
-        documents=meta.validation.documents,
-        versions=stage.versions,
+        bits_per_byte_ci95=interval, **meta.validation.model_dump(), versions=stage.versions
     )
+    write_result(REPORTS / "eval.json", metrics)
+    write_result(REPORTS / "details/eval.json", details)
+    write_rows(REPORTS / "baselines.csv", Baseline, comparison(bits, summary["bits_per_byte"], bound))
+    write_rows(REPORTS / "by_position.csv", PositionLoss, positions)
+    write_rows(REPORTS / "by_frequency.csv", FrequencyLoss, frequencies)
+    write_rows(REPORTS / "minimal_pairs.csv", PairScore, pairs)
 
-    reports = Path("reports")
-    write_result(reports / "eval.json", metrics)
-    write_result(reports / "details/eval.json", details)
-    write_rows(reports / "baselines.csv", Baseline, rows)
-    write_rows(reports / "by_position.csv", PositionLoss, positions)
-    write_rows(reports / "by_frequency.csv", FrequencyLoss, frequencies)
-    write_rows(reports / "minimal_pairs.csv", PairScore, pairs)
+
+def comparison(baselines: dict[str, float], model: float, entropy: float | None) -> list[Baseline]:
+    """Return the rows of baselines.csv, in bits per byte: baselines, the model and, if known, the entropy."""
+    rows = [Baseline(name=name, kind="baseline", bits_per_byte=bits) for name, bits in baselines.items()]
+    rows.append(Baseline(name="this model", kind="model", bits_per_byte=model))
+    if entropy is not None:
+        rows.append(Baseline(name="entropy", kind="bound", bits_per_byte=entropy))
+    return rows
 
 
 if __name__ == "__main__":

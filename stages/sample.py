@@ -1,4 +1,4 @@
-"""Stage 6, sample: let the model write, ready to be read; and look into it while it reads what it wrote."""
+"""Stage sample: sample text; record token probabilities and attention."""
 
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from slm.generate.params import SampleParams
 
 def main(stage: Stage) -> None:
     params = stage.load(SampleParams)
+    # Imported after the params are checked: torch takes a second.
     from slm.generate.inspection import inspect
     from slm.generate.samples import generate_samples, samples_markdown
     from slm.model.device import setup_torch
@@ -18,14 +19,15 @@ def main(stage: Stage) -> None:
 
     tokenizer = load(Path("models/tokenizer.json"))
     model = load_model(Path("models"), setup_torch(), tokenizer.get_vocab_size())
-    texts = generate_samples(model, tokenizer, params)
-    page = samples_markdown(texts, tokenizer, params)
+    samples = generate_samples(model, tokenizer, params)
+    markdown = samples_markdown(samples, tokenizer, params)
 
-    prompt, first = encode(tokenizer, params.prompts[0]), texts[0][0]
-    ending = [tokenizer.token_to_id(END_OF_TEXT)] if len(first) < params.max_new_tokens else []
-    inspection = inspect(model, tokenizer, [*prompt, *first, *ending], n_given=len(prompt))
+    # Inspect the first sample, with the end-of-text token if the model sampled it.
+    prompt, first = encode(tokenizer, params.prompts[0]), samples[0][0]
+    end = [tokenizer.token_to_id(END_OF_TEXT)] if len(first) < params.max_new_tokens else []
+    inspection = inspect(model, tokenizer, [*prompt, *first, *end], n_given=len(prompt))
 
-    write_text(Path("reports/samples.md"), f"{page}\n---\n\nMade with {stage.made_with()}.\n")
+    write_text(Path("reports/samples.md"), f"{markdown}\n---\n\nMade with {stage.made_with()}.\n")
     write_result(Path("data/inspection.json"), inspection, indent=None)
 
 

@@ -1,4 +1,4 @@
-"""Minimal pairs: two texts that differ in a word or two, of which the grammar can tell only the first.
+"""Minimal pairs: two texts that differ in a word or two, of which the grammar generates only the first.
 
 A language model that assigns the higher probability to the first has learned the difference: a rule of
 English, or a fact that the story stated (BLiMP, Warstadt et al. 2020).
@@ -22,7 +22,7 @@ SWAPPED |= {other: word for word, other in SWAPPED.items()}
 
 
 class Pair(NamedTuple):
-    """A text of the grammar, and one that the grammar cannot tell."""
+    """A text of the grammar, and one that the grammar cannot generate."""
 
     good: str
     bad: str
@@ -54,32 +54,32 @@ def _swap(pattern: str) -> Callable[[Teller], Iterator[Edit]]:
     """Replace a word that matches the pattern by its counterpart."""
 
     def edits(story: Teller) -> Iterator[Edit]:
-        for found in re.finditer(rf"\b(?:{pattern})\b", story.text):
-            yield Edit(*found.span(), SWAPPED[found[0]])
+        for match in re.finditer(rf"\b(?:{pattern})\b", story.text):
+            yield Edit(*match.span(), SWAPPED[match[0]])
 
     return edits
 
 
 def _word_order(story: Teller) -> Iterator[Edit]:
     """Swap two neighboring words."""
-    for found in re.finditer(r"(?=\b([a-z]+) ([a-z]+)\b)", story.text):
-        yield Edit(found.start(1), found.end(2), f"{found[2]} {found[1]}")
+    for match in re.finditer(r"(?=\b([a-z]+) ([a-z]+)\b)", story.text):
+        yield Edit(match.start(1), match.end(2), f"{match[2]} {match[1]}")
 
 
 def _name(story: Teller) -> Iterator[Edit]:
     """Call someone by another name of the same kind."""
-    told = {forms[""] for forms in story.roles.values()}
+    mentioned = {forms[""] for forms in story.roles.values()}
     for names, _, _ in CHARACTERS:
-        for name in sorted(told.intersection(names)):
+        for name in sorted(mentioned.intersection(names)):
             # "Will you?" is not a name.
-            yield from _later(story.text, f"{name}(?! you)", name, set(names) - told)
+            yield from _later(story.text, f"{name}(?! you)", name, set(names) - mentioned)
 
 
 def _thing(story: Teller) -> Iterator[Edit]:
     """Replace a known thing by another one."""
-    told = {forms[""] for forms in story.roles.values()}
-    for noun in sorted(told.intersection(THINGS)):
-        yield from _later(story.text, noun, noun, set(THINGS) - told)
+    mentioned = {forms[""] for forms in story.roles.values()}
+    for noun in sorted(mentioned.intersection(THINGS)):
+        yield from _later(story.text, noun, noun, set(THINGS) - mentioned)
 
 
 def _look(story: Teller) -> Iterator[Edit]:
@@ -100,8 +100,8 @@ def _place(story: Teller) -> Iterator[Edit]:
 
 def _later(text: str, phrase: str, word: str, others: set[str]) -> Iterator[Edit]:
     """Replace the first word of the phrase (a pattern) wherever the phrase occurs again."""
-    for found in list(re.finditer(rf"\b{phrase}\b", text))[1:]:
-        yield from _replace(found.start(), word, others)
+    for match in list(re.finditer(rf"\b{phrase}\b", text))[1:]:
+        yield from _replace(match.start(), word, others)
 
 
 def _replace(start: int, words: str, others: set[str]) -> Iterator[Edit]:

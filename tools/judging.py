@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict
 from slm.core.config import Section
 from slm.core.errors import UserError, run_command
 from slm.core.files import write_text
-from slm.eval.intervals import sign_test, wilson
+from slm.core.statistics import sign_test, wilson_interval
 from slm.generate.params import SampleParams
 
 STORIES = "data/samples.jsonl"
@@ -177,7 +177,7 @@ def in_words(judged: list[Verdicts]) -> str:
     ]
     if not decided:
         return "\n".join([*lines, "No pair was decided, so neither was preferred."])
-    low, high = wilson(tally.wins, decided)
+    low, high = wilson_interval(tally.wins, decided)
     p = sign_test(tally.wins, tally.losses)
     share = f"{tally.wins / decided:.0%} (95% interval: {low:.0%} to {high:.0%})"
     verdict = "hardly chance" if p < HARDLY_CHANCE else "could be chance"

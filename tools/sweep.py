@@ -19,8 +19,8 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 from slm.core.config import PARAMS_FILE, read_yaml
 from slm.core.errors import UserError, run_command
 from slm.core.markdown import table
+from slm.core.statistics import wilson_interval
 from slm.data.summary import read_summary
-from slm.eval.intervals import wilson
 from slm.report.figures.style import BLUE, GRAY, GREEN, ORANGE, PERCENT, WIDTH, write_figure
 
 CORPUS_SUMMARY = Path("data/corpus/summary.json")
@@ -149,7 +149,7 @@ def _draw_consistency(axes: Axes, sweep: Sweep, runs: list[Run]) -> None:
     """Shares with their 95 % intervals."""
     known = [run for run in runs if run.consistent is not None]
     xs, shares = [getattr(run, sweep.x) for run in known], [run.consistent for run in known]
-    intervals = [wilson(run.consistent * run.stories, run.stories) for run in known]
+    intervals = [wilson_interval(run.consistent * run.stories, run.stories) for run in known]
     below_above = np.abs(np.transpose(intervals) - shares)
     axes.errorbar(xs, shares, below_above, fmt="o", color=GREEN, linewidth=1)
     axes.set_ylim(-0.03, 1)

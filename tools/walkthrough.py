@@ -21,7 +21,7 @@ from torch import Tensor
 from slm.core.errors import UserError, run_command
 from slm.core.markdown import quote, table
 from slm.data.documents import read_documents
-from slm.eval.perplexity import summary
+from slm.eval.perplexity import summarize_losses
 from slm.generate.batch import generate
 from slm.generate.params import SampleParams
 from slm.generate.sampling import next_token_probs
@@ -165,14 +165,15 @@ def the_loss(walk: Walk) -> str:
         for i in shown
     ]
     n_bytes = sum(len(walk.vocabulary[i]) for i in targets if i != walk.ids[-1])
-    mean, perplexity, bits_per_byte, n_tokens = summary(losses.numpy(), n_bytes).values()
+    mean, perplexity, bits_per_byte = summarize_losses(losses.numpy(), n_bytes).values()
+    n_tokens = len(losses)
     share = losses.topk(math.ceil(len(losses) / 10)).values.sum() / losses.sum()
     return f"""{_link(cross_entropy)} asks only what probability p the right token got: the loss is −ln p.
 The hardest tenth of the tokens makes up {share:.0%} of the sum. Some of the text's tokens, easy and hard:
 
 {table(["after", "right token", "p", "−ln p"], rows)}
 
-{_link(summary)} adds them up, over {n_tokens:,} tokens that stand for {n_bytes:,} bytes:
+{_link(summarize_losses)} adds them up, over {n_tokens:,} tokens that stand for {n_bytes:,} bytes:
 
 - mean loss: **{mean:.3f}** nats a token
 - perplexity: exp {mean:.3f} = **{perplexity:,.2f}**, as if so many tokens were equally likely each time

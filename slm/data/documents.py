@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from slm.core.errors import UserError
 from slm.core.files import replacing, write_json, writing
+from slm.core.statistics import ratio_standard_error
 
 SCHEMA = pa.schema([pa.field("text", pa.string(), nullable=False)])
 ROW_GROUP_BYTES = 4 * 2**20  # of text, unless one document is longer
@@ -149,19 +150,18 @@ class _Split:
     def summary(self) -> dict[str, Any]:
         """Counts, and the entropy where every document's bits are known.
 
-        Bits per byte is the ratio R = Σx / Σy of the documents' bits x and bytes y. Its standard error over n
-        documents is √(n/(n−1) · Σ(x − Ry)²) / Σy, by the delta method (Cochran 1977, Sampling Techniques).
+        Bits per byte is the ratio R = Σx / Σy of the documents' bits x and bytes y; documents are the
+        units of its standard error.
         """
         counts = {"documents": self.n, "bytes": self.n_bytes}
         if math.isnan(self.bits) or self.n < 2:  # one document does not say how much they differ
             return counts
         ratio = self.bits / self.n_bytes
         residuals = self.bits_bits - 2 * ratio * self.bits_bytes + ratio * ratio * self.bytes_bytes
-        variance = max(0.0, residuals) * self.n / (self.n - 1)
         entropy = {
             "bits_per_document": self.bits / self.n,
             "bits_per_byte": ratio,
-            "standard_error": math.sqrt(variance) / self.n_bytes,
+            "standard_error": ratio_standard_error(max(0.0, residuals), self.n_bytes, self.n),
         }
         return {**counts, "entropy": entropy}
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from slm.eval.intervals import wilson
+from slm.core.statistics import wilson_interval
 from storygrammar.checker.consistency import read
 from storygrammar.grammar.words import GOOD
 from storygrammar.prompts.constraints import KINDS
@@ -85,5 +85,9 @@ def summary(scores: Sequence[KindScore]) -> dict[str, Any]:
     for name, kinds in (("constraint_acc", counted), ("exact_match", exact)):
         if n := sum(score.constraints for score in kinds):
             satisfied = sum(score.satisfied * score.constraints for score in kinds)
-            result |= {name: satisfied / n, f"{name}_ci95": list(wilson(satisfied, n)), f"{name}_count": n}
+            result |= {
+                name: satisfied / n,
+                f"{name}_ci95": list(wilson_interval(satisfied, n)),
+                f"{name}_count": n,
+            }
     return result

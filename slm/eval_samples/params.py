@@ -1,4 +1,4 @@
-"""The section `eval_samples` of params.yaml: the stories that are written to be measured."""
+"""The section `eval_samples` of params.yaml."""
 
 from typing import Annotated, ClassVar
 
@@ -9,21 +9,22 @@ from slm.generate.params import SampleParams
 
 
 class EvalSamplesParams(Section):
-    """How many stories, and at which temperatures beside that of the section `sample`."""
+    """The samples to evaluate: their number, and temperatures besides that of the section `sample`."""
 
     section: ClassVar[str] = "eval_samples"
 
-    num_samples: Annotated[int, Field(ge=1, le=10_000)]  # of each temperature
+    # Per temperature.
+    num_samples: Annotated[int, Field(ge=1, le=10_000)]
     max_new_tokens: Annotated[int, Field(ge=1, le=1_000_000)]
     temperatures: list[Annotated[float, Field(ge=0, le=1000)]]
     seed: Annotated[int, Field(ge=0, lt=2**63)]
 
     def all_temperatures(self, sample: SampleParams) -> list[float]:
-        """The temperatures to write at, each once, in rising order."""
+        """Return all temperatures, sorted and without duplicates."""
         return sorted({sample.temperature, *self.temperatures})
 
     def sampling(self, sample: SampleParams, temperature: float) -> SampleParams:
-        """How to write at a temperature: from nothing, and otherwise as the section `sample` says."""
+        """Return the parameters of one temperature: no prompt, the rest as in the section `sample`."""
         changes = {
             "prompts": [""],
             "num_samples": self.num_samples,

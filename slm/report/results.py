@@ -68,14 +68,9 @@ class Results(NamedTuple):
     def versions(self) -> list[str]:
         """Return NAME==VERSION of each library that a stage computed with."""
         facts = self.facts
-        stages = [
-            facts.corpus,
-            self.tokens_details,
-            facts.train_details,
-            self.eval_details,
-            self.sample_details,
-        ]
-        versions = {name: version for stage in stages for name, version in stage.versions.items()}
+        details = [self.tokens_details, facts.train_details, self.eval_details, self.sample_details]
+        stages = [facts.corpus.versions, *(stage.versions for stage in details)]
+        versions = {name: version for stage in stages for name, version in stage.items()}
         return [f"{name}=={versions[name]}" for name in sorted(versions, key=str.casefold)]
 
 

@@ -85,7 +85,8 @@ class Inspection(StrictModel):
     def _check_shapes(self) -> Self:
         if not len(self.tokens) == len(self.probabilities) == len(self.alternatives):
             raise ValueError("tokens, probabilities and alternatives must have the same length")
-        sizes = {len(row) for layer in self.attention for head in layer for row in [head, *head]}
+        heads = [head for layer in self.attention for head in layer]
+        sizes = {len(head) for head in heads} | {len(row) for head in heads for row in head}
         if len(sizes) != 1 or not 0 < max(sizes) <= len(self.tokens):
             raise ValueError("attention must be square, with at most one row per token")
         return self

@@ -1,4 +1,4 @@
-"""What the mean loss is made of, against resampling, one prefix at a time, and sums by hand."""
+"""Interval and breakdown of the loss, compared with resampling, single prefixes and sums by hand."""
 
 import math
 from collections import defaultdict
@@ -20,7 +20,7 @@ from slm.eval.breakdown import (
     count_tokens,
     document_bytes,
 )
-from slm.eval.perplexity import summary
+from slm.eval.perplexity import summarize_losses
 from slm.model.gpt import new_gpt
 from slm.tokenizer.bins import SplitMeta
 from tests.tiny import model_params, shaken
@@ -38,7 +38,7 @@ def documents(n, seed=0):
     return losses.astype(np.float32), tokens.astype(np.uint16), lengths * 3 + random.integers(5, size=n)
 
 
-def test_the_interval_is_that_of_resampled_documents():
+def test_ci95_matches_bootstrap_over_documents():
     losses, tokens, n_bytes = documents(400)
     low, high = bits_per_byte_ci95(losses, tokens, END, n_bytes)
     pieces = np.split(losses.astype(np.float64), np.flatnonzero(tokens == END)[:-1] + 1)
@@ -49,7 +49,7 @@ def test_the_interval_is_that_of_resampled_documents():
     assert [low, high] == pytest.approx(expected, abs=0.08 * (high - low))
 
 
-def test_the_interval_of_two_documents_is_by_the_formula():
+def test_ci95_of_two_documents_matches_the_formula():
     losses, tokens = np.array([1, 2, 3, 4], np.float32), np.array([0, END, 0, END])
     low, high = bits_per_byte_ci95(losses, tokens, END, np.array([5, 6]))
     x, y = np.array([3, 7]) / math.log(2), np.array([5, 6])
@@ -58,24 +58,24 @@ def test_the_interval_of_two_documents_is_by_the_formula():
     assert (low, high) == pytest.approx((ratio - 1.96 * error, ratio + 1.96 * error), rel=1e-4)
 
 
-def test_the_interval_lies_around_the_bits_per_byte_of_the_summary():
+def test_ci95_is_centered_on_bits_per_byte():
     losses, tokens, n_bytes = documents(50)
     low, high = bits_per_byte_ci95(losses, tokens, END, n_bytes)
     assert low < high
-    assert (low + high) / 2 == pytest.approx(summary(losses, n_bytes.sum())["bits_per_byte"])
+    assert (low + high) / 2 == pytest.approx(summarize_losses(losses, n_bytes.sum())["bits_per_byte"])
 
 
-def test_one_document_has_no_interval():
+def test_ci95_of_one_document_is_none():
     assert bits_per_byte_ci95(*documents(1)[:2], END, documents(1)[2]) is None
 
 
-def test_tokens_of_other_documents_are_refused():
+def test_ci95_rejects_tokens_of_other_documents():
     losses, tokens, n_bytes = documents(5)
-    with pytest.raises(UserError, match=r"^4 documents found, but 5 in their tokens; run dvc repro"):
+    with pytest.raises(UserError, match=r"^the tokens must be of 4 documents, got 5; run `dvc repro`"):
         bits_per_byte_ci95(losses, tokens, END, n_bytes[:4])
 
 
-def test_documents_are_measured_in_bytes_of_utf_8(tmp_path):
+def test_document_bytes_are_utf_8(tmp_path):
     path = tmp_path / "validation.parquet"
     pq.write_table(pa.table({"text": ["naïve", "日本", "<|endoftext|>"]}), path)
     found = document_bytes(path, SplitMeta(tokens=9, documents=3, bytes=25))
@@ -83,10 +83,10 @@ def test_documents_are_measured_in_bytes_of_utf_8(tmp_path):
 
 
 @pytest.mark.parametrize(("n_documents", "n_bytes"), [(2, 6), (3, 7)])
-def test_documents_that_the_tokens_were_not_made_of_are_refused(tmp_path, n_documents, n_bytes):
+def test_document_bytes_rejects_other_documents(tmp_path, n_documents, n_bytes):
     path = tmp_path / "validation.parquet"
     pq.write_table(pa.table({"text": ["abc", "d", "ef"]}), path)
-    line = f"3 documents of 6 bytes found, the tokens are of {n_documents} of {n_bytes}"
+    line = f"must have {n_documents} documents of {n_bytes} bytes, as when it was tokenized, got 3 of 6"
     with pytest.raises(UserError, match=f"^{path}: {line}$"):
         document_bytes(path, SplitMeta(tokens=9, documents=n_documents, bytes=n_bytes))
 
@@ -120,7 +120,7 @@ def losses_of_prefixes(model, tokens, starts, length):
         ("modern", 1, [1]),
     ],
 )
-def test_the_loss_at_a_position_is_that_after_so_many_tokens(architecture, n, ends):
+def test_by_position_matches_losses_of_prefixes(architecture, n, ends):
     model, tokens = random_model(architecture), text(n)
     length = ends[-1]
     expected = losses_of_prefixes(model, tokens, range(0, n, length), length)
@@ -133,7 +133,7 @@ def test_the_loss_at_a_position_is_that_after_so_many_tokens(architecture, n, en
         assert row.loss == pytest.approx(np.mean(losses), rel=1e-5)
 
 
-def test_block_size_divides_positions_even_if_it_is_no_power_of_two():
+def test_by_position_splits_at_block_size():
     torch.manual_seed(0)
     model = new_gpt(model_params(architecture="modern", block_size=6), VOCAB).eval()
     rows = by_position(model, text(24), END, batch_size=1)
@@ -143,7 +143,7 @@ def test_block_size_divides_positions_even_if_it_is_no_power_of_two():
     ]
 
 
-def test_windows_cover_the_end_of_a_text_that_they_do_not_divide():
+def test_by_position_covers_the_end_of_the_text():
     model, tokens = random_model("classic"), text(21)
     rows = by_position(model, tokens, END, batch_size=8)
     expected = losses_of_prefixes(model, tokens, [0, 6, 13], BLOCK)
@@ -151,7 +151,7 @@ def test_windows_cover_the_end_of_a_text_that_they_do_not_divide():
     assert rows[0].loss == pytest.approx(np.mean(expected[1]), rel=1e-5)
 
 
-def test_of_a_long_text_some_windows_are_taken_evenly(monkeypatch):
+def test_by_position_spreads_windows_over_a_long_text(monkeypatch):
     monkeypatch.setattr(breakdown, "POSITION_TOKENS", 4 * BLOCK - 1)
     model, tokens = random_model("classic"), text(1000)
     rows = by_position(model, tokens, END, batch_size=8)
@@ -160,7 +160,7 @@ def test_of_a_long_text_some_windows_are_taken_evenly(monkeypatch):
     assert rows[1].loss == pytest.approx(np.mean(expected[2]), rel=1e-5)
 
 
-def test_batches_change_no_position():
+def test_by_position_is_independent_of_batch_size():
     model, tokens = random_model("modern"), text(200)
     found = [[row.loss for row in by_position(model, tokens, END, size)] for size in (1, 8, 100)]
     assert found[1] == pytest.approx(found[0], rel=1e-6)
@@ -171,7 +171,7 @@ def test_batches_change_no_position():
     pairs=st.lists(st.tuples(st.integers(0, VOCAB - 1), st.floats(0, 20, width=32)), min_size=1, max_size=60),
     counts=st.lists(st.integers(0, 40) | st.sampled_from([2**40, 2**40 - 1]), min_size=VOCAB, max_size=VOCAB),
 )
-def test_losses_by_frequency_are_sums_by_hand(pairs, counts):
+def test_by_frequency_matches_sums_by_hand(pairs, counts):
     groups = defaultdict(list)
     for token, loss in pairs:
         floor = 0
@@ -188,7 +188,7 @@ def test_losses_by_frequency_are_sums_by_hand(pairs, counts):
         assert row.loss == pytest.approx(math.fsum(loss for _, loss in group) / len(group))
 
 
-def test_chunks_change_no_count_and_no_loss(monkeypatch, tmp_path):
+def test_counts_and_frequencies_are_independent_of_chunks(monkeypatch, tmp_path):
     losses, tokens, _ = documents(30)
     tokens.tofile(tmp_path / "train.bin")
     mapped = np.memmap(tmp_path / "train.bin", dtype=np.uint16, mode="r")

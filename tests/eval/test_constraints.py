@@ -2,8 +2,8 @@
 
 import pytest
 
+from slm.core.statistics import wilson_interval
 from slm.eval.constraints import KindScore, satisfied_values, score, summary
-from slm.eval.intervals import wilson
 from tests.storygrammar.test_consistency import STORY
 
 
@@ -74,10 +74,10 @@ def test_kinds_that_chance_would_grant_do_not_count():
     assert [row.counts for row in rows] == [True, True, False, False]
     assert summary(rows) == {
         "constraint_acc": pytest.approx(24 / 40),
-        "constraint_acc_ci95": pytest.approx(wilson(24, 40)),
+        "constraint_acc_ci95": pytest.approx(wilson_interval(24, 40)),
         "constraint_acc_count": 40,
         "exact_match": pytest.approx(5 / 20),
-        "exact_match_ci95": pytest.approx(wilson(5, 20)),
+        "exact_match_ci95": pytest.approx(wilson_interval(5, 20)),
         "exact_match_count": 20,
     }
     assert summary([]) == {}

@@ -1,4 +1,4 @@
-"""Further texts, against sums by hand and one token at a time."""
+"""Evaluation on other datasets, compared with sums by hand and one token at a time."""
 
 import json
 import math
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from slm.core.errors import UserError
 from slm.eval.breakdown import bits_per_byte_ci95
-from slm.eval.datasets import count_words, evaluate_dataset, last_words, running_text
+from slm.eval.datasets import count_words, evaluate_dataset, evaluate_last_words, running_text
 from slm.eval.params import EvaluateParams
 from slm.eval.perplexity import token_losses
 from slm.model.gpt import cross_entropy, new_gpt
@@ -67,7 +67,7 @@ def tokens_of(tokenizer, texts):
     return np.array([i for text in texts for i in (*encode(tokenizer, text), end)], dtype=np.uint16)
 
 
-def test_a_text_is_scored_as_the_validation_split_is(model, tokenizer, tmp_path):
+def test_bits_per_byte_match_the_validation_evaluation(model, tokenizer, tmp_path):
     tokens, end = tokens_of(tokenizer, FARM), tokenizer.token_to_id(END_OF_TEXT)
     losses = token_losses(model, tokens, end, 3, 2).astype(np.float64)
     n_bytes = np.array([len(text.encode()) for text in FARM])
@@ -82,7 +82,7 @@ def test_a_text_is_scored_as_the_validation_split_is(model, tokenizer, tmp_path)
     assert (scope.tokens, scope.bytes, scope.documents) == (len(tokens), n_bytes.sum(), 3)
 
 
-def test_a_text_is_read_by_the_ending_of_its_name(model, tokenizer, tmp_path):
+def test_file_formats_give_the_same_metrics(model, tokenizer, tmp_path):
     (tmp_path / "texts.txt").write_text(f"\n{END_OF_TEXT}\n".join(FARM))
     (tmp_path / "folder").mkdir()
     for number, text in enumerate(FARM):
@@ -95,7 +95,7 @@ def test_a_text_is_read_by_the_ending_of_its_name(model, tokenizer, tmp_path):
     assert others == [first] * 3
 
 
-def test_words_are_divided_by_white_space_and_each_line_ends_with_one_more(model, tokenizer, tmp_path):
+def test_word_perplexity_counts_words_and_line_ends(model, tokenizer, tmp_path):
     path = tmp_path / "wiki.txt"
     path.write_text(LINES)
     tokens = tokens_of(tokenizer, [LINES])
@@ -109,7 +109,7 @@ def test_words_are_divided_by_white_space_and_each_line_ends_with_one_more(model
     assert scope.bits_per_byte_ci95 is None
 
 
-def test_lines_that_are_documents_make_the_same_running_text(model, tokenizer, tmp_path):
+def test_word_perplexity_joins_lines_to_running_text(model, tokenizer, tmp_path):
     (tmp_path / "wiki.txt").write_text(LINES)
     whole = evaluate_dataset(model, tokenizer, "other", params(tmp_path / "wiki.txt", "word_perplexity"))
     lines = jsonl(tmp_path, LINES.splitlines(keepends=True))
@@ -135,7 +135,7 @@ def last_word_by_hand(model, tokenizer, text):
 
 
 @pytest.mark.parametrize("texts", [FARM, [*FARM, f"{'Long ago ' * 20}{FARM[0]}", "It\n\nsays woof"]])
-def test_last_words_are_those_that_the_model_would_write(model, tokenizer, tmp_path, texts):
+def test_last_word_accuracy_matches_greedy_decoding(model, tokenizer, tmp_path, texts):
     right, losses = zip(*(last_word_by_hand(model, tokenizer, text) for text in texts), strict=True)
     assert len({*right}) == 2  # some are, some are not
     path = jsonl(tmp_path, [f"{text} \n" for text in texts])  # white space at the end is no word
@@ -149,11 +149,11 @@ def test_last_words_are_those_that_the_model_would_write(model, tokenizer, tmp_p
     )
 
 
-def test_documents_before_a_document_are_no_context_of_its_last_word(model, tokenizer):
-    alone = last_words(model, tokenizer, tokens_of(tokenizer, FARM[2:]), "other")
+def test_last_word_ignores_earlier_documents(model, tokenizer):
+    alone = evaluate_last_words(model, tokenizer, tokens_of(tokenizer, FARM[2:]), "other")
     losses = []
     for first, second in pairwise([FARM[2]] * 3):
-        found = last_words(model, tokenizer, tokens_of(tokenizer, [first, second]), "other")
+        found = evaluate_last_words(model, tokenizer, tokens_of(tokenizer, [first, second]), "other")
         losses.append(found["last_word_perplexity"])
     assert losses == pytest.approx([alone["last_word_perplexity"]] * 2)
 
@@ -165,7 +165,7 @@ def test_documents_before_a_document_are_no_context_of_its_last_word(model, toke
     ),
     word=st.text(st.characters(categories=("L", "N", "P", "S")), min_size=1, max_size=9),
 )
-def test_the_tokens_of_a_last_word_are_the_last_of_the_text(tokenizer, context, word):
+def test_last_word_tokens_are_a_suffix_of_the_text(tokenizer, context, word):
     whole, last = encode(tokenizer, f"{context} {word}"), encode(tokenizer, f" {word}")
     assert whole[len(whole) - len(last) :] == last
 
@@ -183,19 +183,19 @@ def test_the_tokens_of_a_last_word_are_the_last_of_the_text(tokenizer, context, 
         ),
     ],
 )
-def test_a_text_that_cannot_be_scored_is_a_line(model, tokenizer, tmp_path, texts, metric, line):
+def test_dataset_error_is_reported(model, tokenizer, tmp_path, texts, metric, line):
     with pytest.raises(UserError, match=f"^evaluate.datasets.other: {line}$"):
         evaluate_dataset(model, tokenizer, "other", params(jsonl(tmp_path, texts), metric))
 
 
 READ = """if True:
     import json, sys
-    from slm.eval.datasets import documents
+    from slm.eval.datasets import read_dataset
     from slm.eval.params import Dataset
     from slm.core.errors import UserError
     for dataset in json.loads(sys.argv[1]):
         try:
-            print(json.dumps(list(documents("other", Dataset.model_validate(dataset)))))
+            print(json.dumps(list(read_dataset("other", Dataset.model_validate(dataset)))))
         except UserError as error:
             print(json.dumps(str(error)))
 """
@@ -230,17 +230,17 @@ def hub_text(name, **changes):
     return {"file": "any.txt", "metric": "bits_per_byte", "hub": keys}
 
 
-def test_a_text_of_the_hub_is_that_of_one_split_and_nothing_else_is_fetched(hub):
+def test_hub_dataset_fetches_one_split_only(hub):
     read, requests = hub
     assert read[0] == [f"Three {END_OF_TEXT}", "", "日本"]
     fetched = {line.split("/")[-1] for line in requests if "owner/wiki" in line and ".parquet" in line}
     assert fetched == {"test-00000-of-00001.parquet"}
 
 
-def test_without_a_validation_split_it_is_the_training_split(hub):
+def test_hub_dataset_without_validation_split_reads_train_split(hub):
     assert hub[0][1] == ["One", "Two"]
 
 
-def test_what_the_hub_does_not_have_is_named_by_its_key(hub):
+def test_hub_error_names_the_dataset_key(hub):
     line = "evaluate.datasets.other.hub.text: owner/plain has no column 'story' of strings; its columns: text"
     assert hub[0][2].startswith(line)

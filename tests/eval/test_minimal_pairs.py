@@ -1,4 +1,4 @@
-"""Minimal pairs: the grammar can tell one text and not the other; a model prefers one by its loss."""
+"""Minimal pairs: the grammar generates only the good text; the model prefers the one with less loss."""
 
 import re
 import subprocess
@@ -61,14 +61,14 @@ def can_be_told(beginning: str) -> bool:
 
 @pytest.mark.parametrize("n_pairs", [2, pytest.param(25, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("phenomenon", PHENOMENA)
-def test_the_grammar_can_tell_the_good_text_and_not_the_bad_one(phenomenon, n_pairs):
+def test_grammar_generates_good_text_but_not_bad_text(phenomenon, n_pairs):
     for good, bad in islice(pairs(phenomenon, seed=3), n_pairs):
         assert can_be_told(good), good
         assert not can_be_told(bad), bad
 
 
 @pytest.mark.parametrize("phenomenon", PHENOMENA)
-def test_the_texts_of_a_pair_differ_in_the_last_sentence_only_and_have_as_many_words(phenomenon):
+def test_texts_of_a_pair_differ_in_the_last_sentence_only(phenomenon):
     for pair in islice(pairs(phenomenon, seed=4), 200):
         good, bad = (text.split() for text in pair)
         assert good != bad
@@ -78,7 +78,7 @@ def test_the_texts_of_a_pair_differ_in_the_last_sentence_only_and_have_as_many_w
         assert re.search(r'[.!?]"?$', good[-1]), pair.good
 
 
-def test_pairs_depend_on_the_phenomenon_and_the_seed():
+def test_pairs_depend_on_phenomenon_and_seed():
     def first(phenomenon, seed):
         return list(islice(pairs(phenomenon, seed), 20))
 
@@ -88,7 +88,7 @@ def test_pairs_depend_on_the_phenomenon_and_the_seed():
     assert not {pair.good for pair in first("name", 1)} & {pair.good for pair in first("look", 1)}
 
 
-def test_pairs_do_not_depend_on_the_hash_of_strings():
+def test_pairs_do_not_depend_on_string_hashes():
     code = """
 from itertools import islice
 from storygrammar.minimal_pairs import PHENOMENA, pairs
@@ -112,7 +112,7 @@ def tokenizer():
 
 
 @pytest.mark.parametrize("architecture", ["classic", "modern"])
-def test_the_likelier_text_is_the_one_whose_tokens_lose_less(tokenizer, architecture):
+def test_preferred_text_has_the_smaller_loss(tokenizer, architecture):
     end = tokenizer.token_to_id(END_OF_TEXT)
     model = shaken(tokenizer.get_vocab_size(), by=0.2, architecture=architecture, block_size=512)
     n = BATCH_SIZE + 3
@@ -131,7 +131,7 @@ def test_the_likelier_text_is_the_one_whose_tokens_lose_less(tokenizer, architec
     assert {score.accuracy for score in expected} - {0.0, 1.0}
 
 
-def test_pairs_longer_than_the_context_are_scored_in_what_fits(tokenizer):
+def test_pairs_longer_than_block_size_are_scored(tokenizer):
     end = tokenizer.token_to_id(END_OF_TEXT)
     for block_size in (4, 64):
         model = shaken(tokenizer.get_vocab_size(), by=0.2, block_size=block_size)

@@ -1,4 +1,4 @@
-"""The section `evaluate`: what is wrong is named, with what is allowed."""
+"""The section `evaluate` of params.yaml."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from slm.eval.params import EvaluateParams
 from tests.tiny import HUB, complaint
 
 VALUES = {"batch_size": 4, "stride": None, "ngram_order": 5, "minimal_pairs": 40, "datasets": {}}
-TEXT = {"file": "mine.txt", "metric": "bits_per_byte"}
+DATASET = {"file": "mine.txt", "metric": "bits_per_byte"}
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -22,14 +22,14 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
         ("datasets", [], "valid dictionary"),
     ],
 )
-def test_a_wrong_value_is_named_with_what_is_allowed(key, value, allowed):
+def test_evaluate_params_invalid_value_is_reported(key, value, allowed):
     line = complaint(EvaluateParams, {**VALUES, key: value})
     assert line.startswith(f"params.yaml: evaluate.{key}: {value!r} ")
     assert allowed in line
     assert "\n" not in line
 
 
-def test_stride_is_null_or_a_number():
+def test_stride_may_be_null():
     assert EvaluateParams.check(VALUES).stride is None
     assert EvaluateParams.check({**VALUES, "stride": 1}).stride == 1
 
@@ -39,27 +39,30 @@ def test_stride_is_null_or_a_number():
     [
         (None, ": None should be a valid dictionary"),
         ({"metric": "bits_per_byte"}, ".file: missing"),
-        ({**TEXT, "file": ""}, ".file: '' should have at least 1 character"),
-        ({**TEXT, "metric": "acc"}, ".metric: 'acc' should be 'bits_per_byte', 'word_perplexity' or"),
-        ({**TEXT, "split": "test"}, ".split: unknown key; allowed: file, metric, hub"),
-        ({**TEXT, "hub": HUB}, ".hub: 'main' is not allowed for revision; allowed: a commit's 40 digits"),
-        ({**TEXT, "hub": {**HUB, "revision": COMMIT, "name": 3}}, ".hub.name: 3 should be a valid string"),
-        ({**TEXT, "hub": {**HUB, "revision": COMMIT, "split": ""}}, ".hub.split: unknown key; allowed: name"),
+        ({**DATASET, "file": ""}, ".file: '' should have at least 1 character"),
+        ({**DATASET, "metric": "acc"}, ".metric: 'acc' should be 'bits_per_byte', 'word_perplexity' or"),
+        ({**DATASET, "split": "test"}, ".split: unknown key; allowed: file, metric, hub"),
+        ({**DATASET, "hub": HUB}, ".hub: revision must be a commit of 40 hexadecimal digits, got 'main'"),
+        ({**DATASET, "hub": {**HUB, "revision": COMMIT, "name": 3}}, ".hub.name: 3 should be a valid string"),
+        (
+            {**DATASET, "hub": {**HUB, "revision": COMMIT, "split": ""}},
+            ".hub.split: unknown key; allowed: name",
+        ),
     ],
 )
-def test_a_text_that_is_wrong_is_named(text, line):
-    found = complaint(EvaluateParams, {**VALUES, "datasets": {"good": TEXT, "other": text}})
+def test_invalid_dataset_is_reported(text, line):
+    found = complaint(EvaluateParams, {**VALUES, "datasets": {"good": DATASET, "other": text}})
     assert found.startswith(f"params.yaml: evaluate.datasets.other{line}")
     assert "\n" not in found
 
 
 @pytest.mark.parametrize("name", ["../other", "a.b", "", "two words"])
-def test_a_name_that_can_be_no_file_or_key_is_refused(name):
-    found = complaint(EvaluateParams, {**VALUES, "datasets": {name: TEXT}})
+def test_invalid_dataset_name_is_reported(name):
+    found = complaint(EvaluateParams, {**VALUES, "datasets": {name: DATASET}})
     assert found.startswith(f"params.yaml: evaluate.datasets.{name}: {name!r} should match pattern")
 
 
-def test_a_text_of_the_hub_is_pinned_to_a_commit():
+def test_hub_dataset_requires_a_commit():
     hub = {**HUB, "revision": COMMIT}
-    found = EvaluateParams.check({**VALUES, "datasets": {"wiki-2_test": {**TEXT, "hub": hub}}})
+    found = EvaluateParams.check({**VALUES, "datasets": {"wiki-2_test": {**DATASET, "hub": hub}}})
     assert found.datasets["wiki-2_test"].hub.revision == COMMIT

@@ -1,4 +1,4 @@
-"""Losses token by token, against sums by hand."""
+"""Token losses, perplexity and bits per byte, compared with sums by hand."""
 
 import math
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from slm.core.errors import UserError
-from slm.eval.perplexity import perplexity, summary, token_losses, windows
+from slm.eval.perplexity import perplexity, summarize_losses, token_losses, windows
 from slm.model.gpt import new_gpt
 from tests.tiny import shaken
 
@@ -25,7 +25,7 @@ def text(n: int) -> np.ndarray:
 
 @torch.inference_mode()
 def losses_by_hand(model, tokens, stride, context):
-    """One token at a time: find the window it is new in, run that window up to it, take its probability."""
+    """For each token, find the window that predicts it, and run that window up to it."""
     precise = new_gpt(model.params, VOCAB).double().eval()
     precise.load_state_dict(model.state_dict())
     inputs = [END, *tokens.tolist()]
@@ -42,7 +42,7 @@ def losses_by_hand(model, tokens, stride, context):
 
 @pytest.mark.parametrize("n", [1, 5, 8, 9, 30, 33])
 @pytest.mark.parametrize(("stride", "context"), [(1, 8), (3, 8), (4, 8), (8, 8), (2, 3), (1, 1)])
-def test_losses_are_those_of_one_token_at_a_time(model, n, stride, context):
+def test_token_losses_match_one_token_at_a_time(model, n, stride, context):
     tokens = text(n)
     for batch_size in (1, 4):
         found = token_losses(model, tokens, END, stride, batch_size, context)
@@ -52,14 +52,14 @@ def test_losses_are_those_of_one_token_at_a_time(model, n, stride, context):
         )
 
 
-def test_by_default_windows_are_blocks_that_overlap_by_three_quarters(model):
+def test_token_losses_default_stride_is_a_quarter_block(model):
     tokens = text(40)
     found = token_losses(model, tokens, END, stride=None, batch_size=4)
     assert np.array_equal(found, token_losses(model, tokens, END, stride=2, batch_size=4, context=BLOCK))
     assert not np.array_equal(found, token_losses(model, tokens, END, stride=8, batch_size=4))
 
 
-def test_memory_maps_are_read_as_arrays_are(model, tmp_path):
+def test_token_losses_accept_memory_maps(model, tmp_path):
     tokens = text(40)
     tokens.tofile(tmp_path / "validation.bin")
     mapped = np.memmap(tmp_path / "validation.bin", dtype=np.uint16, mode="r")
@@ -67,14 +67,14 @@ def test_memory_maps_are_read_as_arrays_are(model, tmp_path):
     assert np.array_equal(expected, found)
 
 
-def test_a_model_that_knows_nothing_loses_ln_v_on_each_token(model):
+def test_uniform_model_loses_ln_v_per_token(model):
     with torch.no_grad():
         model.token_embedding.weight.zero_()
     losses = token_losses(model, text(30), END, 3, 4)
     assert (losses == np.float32(math.log(VOCAB))).all()
 
 
-def test_a_window_pairs_each_token_with_the_one_before_it():
+def test_windows_pair_each_token_with_the_one_before():
     inputs, targets = windows(
         np.array([5, 6, 7, 8], np.uint16), np.array([0, 1]), 3, END, torch.device("cpu")
     )
@@ -83,41 +83,41 @@ def test_a_window_pairs_each_token_with_the_one_before_it():
 
 
 @pytest.mark.parametrize(("stride", "context"), [(9, None), (4, 3)])
-def test_a_stride_beyond_the_context_is_refused(model, stride, context):
+def test_stride_beyond_the_context_is_reported(model, stride, context):
     allowed = context or BLOCK
     with pytest.raises(
-        UserError, match=f"^evaluate.stride: {stride} is not allowed; .* context of {allowed}$"
+        UserError, match=f"^evaluate.stride: must be at most the context of {allowed} tokens, got {stride}$"
     ):
         token_losses(model, text(30), END, stride, 4, context)
 
 
-def test_the_summary_is_by_the_definitions():
+def test_summarize_losses_follows_the_definitions():
     losses = np.array([1.0, 2.0, 4.5], dtype=np.float32)
-    found = summary(losses, n_bytes=6)
+    found = summarize_losses(losses, n_bytes=6)
     assert found == {
         "val_loss": 2.5,
         "perplexity": pytest.approx(math.exp(2.5)),
         "bits_per_byte": pytest.approx(7.5 * math.log2(math.e) / 6),
-        "tokens": 3,
     }
 
 
-def test_long_sums_are_exact():
+def test_summarize_losses_sums_in_float64():
     losses = np.full(3_000_001, 0.1, dtype=np.float32)
-    assert summary(losses, n_bytes=1)["val_loss"] == pytest.approx(float(np.float32(0.1)), rel=1e-12)
+    assert summarize_losses(losses, n_bytes=1)["val_loss"] == pytest.approx(float(np.float32(0.1)), rel=1e-12)
 
 
-def test_bits_per_byte_count_the_losses_of_ends_of_text_but_no_bytes_for_them(model):
-    first, second = [1, 2, 3], [4, 5]  # let each token but the end of text stand for two bytes
+def test_bits_per_byte_include_losses_of_end_of_text(model):
+    # Each token but end-of-text stands for two bytes.
+    first, second = [1, 2, 3], [4, 5]
     tokens = np.array([*first, END, *second, END], dtype=np.uint16)
     losses = token_losses(model, tokens, END, 1, 4)
     nats = math.fsum(losses_by_hand(model, tokens, stride=1, context=BLOCK))
-    found = summary(losses, n_bytes=2 * (len(first) + len(second)))
+    found = summarize_losses(losses, n_bytes=2 * (len(first) + len(second)))
     assert found["bits_per_byte"] == pytest.approx(nats / math.log(2) / 10, rel=1e-6)
     assert found["val_loss"] == pytest.approx(nats / 7, rel=1e-6)
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf"), 710.0])
-def test_a_loss_without_a_perplexity_is_refused(loss):
-    with pytest.raises(UserError, match=r"^the model's mean loss is .* nats a word; train it again$"):
+def test_loss_without_finite_perplexity_is_reported(loss):
+    with pytest.raises(UserError, match=r"^the model's mean loss is .* nats per word; train it again$"):
         perplexity(loss, "word")

@@ -1,9 +1,11 @@
 """Figures of the training run."""
 
+from typing import Any
+
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from slm.report.figures.style import BLUE, GRAY, GREEN, ORANGE, WIDTH, label_right, new_axes
+from slm.report.figures.style import BLUE, GRAY, GREEN, ORANGE, WIDTH, label_right, new_figure
 from slm.results.eval import Baseline
 from slm.results.train import TrainPoint, ValidationPoint
 
@@ -22,10 +24,10 @@ def plot_loss(
 
     `nats_per_bit` converts the baselines' bits per byte to nats per token.
     """
-    axes = new_axes(4.4, "Training tokens", "Loss (nats per token)")
+    figure, axes = new_figure(4.4, "Training tokens", "Loss (nats per token)")
     tokens = [point.tokens for point in train]
     axes.plot(tokens, [p.train_loss for p in train], color=BLUE, linewidth=1, alpha=0.7)
-    style = {"color": ORANGE, "marker": "o", "markersize": 3}
+    style: dict[str, Any] = {"color": ORANGE, "marker": "o", "markersize": 3}
     axes.plot([p.tokens for p in validation], [p.val_loss for p in validation], **style)
     top = HEADROOM * validation[:2][-1].val_loss
     axes.set_ylim(0, top)
@@ -47,7 +49,7 @@ def plot_loss(
     compute.xaxis.set_major_locator(MaxNLocator(5))
     compute.xaxis.set_major_formatter(EngFormatter(sep=""))
     compute.set_xlabel("Training compute (FLOPs)")
-    return axes.figure
+    return figure
 
 
 def plot_optimization(train: list[TrainPoint]) -> Figure:

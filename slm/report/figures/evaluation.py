@@ -1,6 +1,7 @@
 """Figures of the evaluation."""
 
 from math import log2
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,7 +18,7 @@ from slm.report.figures.style import (
     SILVER,
     WIDTH,
     brief,
-    new_axes,
+    new_figure,
 )
 from slm.results.eval import Baseline, FrequencyLoss, PairScore, PositionLoss
 from slm.results.samples import SampleQuality
@@ -32,7 +33,7 @@ MAX_TICKS = 12
 def plot_bits_per_byte(baselines: list[Baseline], interval: list[float] | None) -> Figure:
     """Plot bits per byte of the model, with its 95 % interval, beside the baselines."""
     names = [f"{b.name}\n(lower bound)" if b.kind == "bound" else b.name for b in baselines]
-    axes = new_axes(0.8 + 0.45 * len(names), "Validation bits per byte (lower is better)", "")
+    figure, axes = new_figure(0.8 + 0.45 * len(names), "Validation bits per byte (lower is better)", "")
     values = [b.bits_per_byte for b in baselines]
     bars = axes.barh(names, values, color=[COLORS[b.kind] for b in baselines], height=0.62)
     labels = [f"{b.bits_per_byte:.3f}{_interval(b, interval)}" for b in baselines]
@@ -41,22 +42,26 @@ def plot_bits_per_byte(baselines: list[Baseline], interval: list[float] | None) 
     axes.margins(x=0.14)
     axes.grid(visible=False)
     axes.tick_params(axis="y", length=0)
-    return axes.figure
+    return figure
 
 
 def plot_by_position(rows: list[PositionLoss]) -> Figure:
     """Plot the loss by tokens of context, with hollow points beyond the trained context."""
-    axes = new_axes(3.6, "Tokens of context (up to)", "Loss (nats per token)")
+    figure, axes = new_figure(3.6, "Tokens of context (up to)", "Loss (nats per token)")
     trained = [row for row in rows if row.context == "in_context"]
     beyond = [row for row in rows if row.context == "extrapolated"]
-    style = {"color": BLUE, "marker": "o", "markersize": 5}
+    style: dict[str, Any] = {"color": BLUE, "marker": "o", "markersize": 5}
     axes.plot([r.position for r in trained], [r.loss for r in trained], **style)
     if trained and beyond:
         joined = [trained[-1], *beyond]
-        hollow = {"linestyle": "--", "markerfacecolor": "white", "markevery": slice(1, None)}
+        hollow: dict[str, Any] = {"linestyle": "--", "markerfacecolor": "white", "markevery": slice(1, None)}
         axes.plot([r.position for r in joined], [r.loss for r in joined], **style | hollow)
         axes.axvline(trained[-1].position, color=GRAY, linewidth=1)
-        place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "color": GRAY}
+        place: dict[str, Any] = {
+            "xycoords": ("data", "axes fraction"),
+            "textcoords": "offset points",
+            "color": GRAY,
+        }
         edge = (trained[-1].position, 0.97)
         axes.annotate("trained context", edge, xytext=(-6, 0), ha="right", va="top", **place)
         axes.annotate("longer", edge, xytext=(6, 0), va="top", **place)
@@ -66,7 +71,7 @@ def plot_by_position(rows: list[PositionLoss]) -> Figure:
     axes.set_ylim(0, 1.12 * max(row.loss for row in rows))
     for row in dict.fromkeys([rows[0], *trained[-1:], rows[-1]]):
         _label(axes, row.position, row.loss, f"{row.loss:.2f}")
-    return axes.figure
+    return figure
 
 
 def plot_by_frequency(rows: list[FrequencyLoss]) -> Figure:
@@ -90,34 +95,38 @@ def plot_by_frequency(rows: list[FrequencyLoss]) -> Figure:
 def plot_minimal_pairs(rows: list[PairScore]) -> Figure:
     """Plot minimal-pair accuracy by phenomenon, the lowest at the bottom, beside chance."""
     rows = sorted(rows, key=lambda row: (row.accuracy, row.phenomenon))
-    axes = new_axes(1.0 + 0.32 * len(rows), "Accuracy: the correct sentence is more probable", "")
+    figure, axes = new_figure(1.0 + 0.32 * len(rows), "Accuracy: the correct sentence is more probable", "")
     places = range(len(rows))
     axes.hlines(places, CHANCE, [row.accuracy for row in rows], color=PALE, linewidth=3)
     colors = [BLUE if row.accuracy > CHANCE else ORANGE for row in rows]
     axes.scatter([row.accuracy for row in rows], places, color=colors, s=36, zorder=3)
     for place, row in zip(places, rows, strict=True):
         dx, side = (8, "left") if row.accuracy > CHANCE else (-8, "right")
-        text = {"ha": side, "va": "center", "textcoords": "offset points", "fontsize": 9}
+        text: dict[str, Any] = {"ha": side, "va": "center", "textcoords": "offset points", "fontsize": 9}
         axes.annotate(f"{row.accuracy:.0%}", (row.accuracy, place), xytext=(dx, 0), **text)
     axes.axvline(CHANCE, color=GRAY, linewidth=1, linestyle="--")
-    above = {"xycoords": ("data", "axes fraction"), "ha": "center", "va": "bottom"}
+    above: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "ha": "center", "va": "bottom"}
     axes.annotate("chance", (CHANCE, 1), color=GRAY, **above)
     axes.set_yticks(places, [brief(row.phenomenon.replace("_", " "), MAX_NAME) for row in rows])
     axes.set_xlim(min(0.4, rows[0].accuracy - 0.1), 1.06)
     axes.set_xticks([tick / 10 for tick in range(11) if tick / 10 >= axes.get_xlim()[0]])
     axes.xaxis.set_major_formatter(PERCENT)
     axes.grid(visible=False, axis="y")
-    return axes.figure
+    return figure
 
 
 def plot_samples(rows: list[SampleQuality]) -> Figure:
     """Plot consistency, distinct-2 and copy rate over the sampling temperature."""
-    measures = {
+    measures: dict[str, list[float | None]] = {
         "Consistency": [row.consistency for row in rows],
         "Diversity (distinct-2)": [row.distinct_2 for row in rows],
         "Copy rate": [row.copy_rate for row in rows],
     }
-    known = {name: values for name, values in measures.items() if None not in values}
+    known = {
+        name: [value for value in values if value is not None]
+        for name, values in measures.items()
+        if None not in values
+    }
     figure = Figure(figsize=(WIDTH, 2.9))
     panels = figure.subplots(1, len(known), sharex=True, sharey=True, squeeze=False)[0]
     temperatures = [row.temperature for row in rows]
@@ -144,7 +153,7 @@ def _interval(baseline: Baseline, interval: list[float] | None) -> str:
 
 def _label(axes: Axes, x: float, y: float, text: str) -> None:
     """Write a number above its point, on a white background that hides the lines behind it."""
-    style = {"xytext": (0, 9), "textcoords": "offset points", "ha": "center", "fontsize": 9}
+    style: dict[str, Any] = {"xytext": (0, 9), "textcoords": "offset points", "ha": "center", "fontsize": 9}
     axes.annotate(text, (x, y), bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8}, **style)
 
 

@@ -1,7 +1,7 @@
 """Figures of one sampled text: the probability of each token, and the attention weights."""
 
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -40,7 +40,8 @@ def plot_token_probabilities(inspection: Inspection) -> Figure:
     spans = lay_out(inspection.tokens, COLUMNS, MAX_LINES)
     n_rows = max((span.row for span in spans), default=0) + 1
     height = HEAD + LINE * n_rows + 0.12
-    figure = Figure(figsize=(WIDTH, height), layout="none")
+    figure = Figure(figsize=(WIDTH, height))
+    figure.set_layout_engine("none")
     axes = figure.add_axes(
         (CHARACTER / WIDTH, 0.12 / height, COLUMNS * CHARACTER / WIDTH, LINE * n_rows / height)
     )
@@ -48,11 +49,11 @@ def plot_token_probabilities(inspection: Inspection) -> Figure:
     axes.axis("off")
     scale = ScalarMappable(Normalize(0, MAX_SURPRISAL), HEAT)
     for row, column, text, token in spans:
-        color = scale.to_rgba(surprisal(inspection.probabilities[token]))
+        color = HEAT(surprisal(inspection.probabilities[token]) / MAX_SURPRISAL)
         axes.add_patch(Rectangle((column, row + 0.06), len(text), 0.88, color=color, linewidth=0))
         weight = "bold" if token < inspection.given else "normal"
-        font = {"family": "DejaVu Sans Mono", "size": 72 * CHARACTER / ADVANCE, "weight": weight}
-        axes.text(column, row + 0.53, printable(text), va="center", **font)
+        font: dict[str, Any] = {"family": "DejaVu Sans Mono", "size": 72 * CHARACTER / ADVANCE}
+        axes.text(column, row + 0.53, printable(text), va="center", weight=weight, **font)
     figure.text(CHARACTER / WIDTH, 1 - 0.3 / height, "Probability of each token")
     legend = figure.add_axes((0.62, 1 - 0.3 / height, 0.35, 0.12 / height))
     bar = figure.colorbar(scale, cax=legend, orientation="horizontal")

@@ -1,8 +1,10 @@
 """The style of all figures: light, labeled directly, and readable for color-blind people."""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib
+import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -24,7 +26,7 @@ WIDTH = 6.4
 LABEL_GAP = 0.05
 PERCENT = PercentFormatter(xmax=1, decimals=0)
 
-STYLE = {
+STYLE: dict[str, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": GRAY,
     "axes.grid": True,
@@ -45,15 +47,16 @@ STYLE = {
 }
 # A matplotlibrc of the user must not change a result.
 matplotlib.rcdefaults()
-matplotlib.rcParams.update(STYLE)
+matplotlib.style.use(STYLE)
 
 
-def new_axes(height: float, xlabel: str, ylabel: str) -> Axes:
-    """Return the axes of a new figure with this height in inches."""
-    axes = Figure(figsize=(WIDTH, height)).subplots()
+def new_figure(height: float, xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
+    """Return a new figure with this height in inches, and its axes."""
+    figure = Figure(figsize=(WIDTH, height))
+    axes = figure.subplots()
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
-    return axes
+    return figure, axes
 
 
 def label_right(axes: Axes, labels: list[tuple[float, str, str]]) -> None:
@@ -62,7 +65,7 @@ def label_right(axes: Axes, labels: list[tuple[float, str, str]]) -> None:
     scale = axes.transData + axes.transAxes.inverted()
     heights = [min(1.0, float(scale.transform((0, height))[1])) for height, _, _ in labels]
     for height, (_, text, color) in zip(spread(heights, LABEL_GAP), labels, strict=True):
-        place = {"xycoords": "axes fraction", "xytext": (6, 0), "textcoords": "offset points"}
+        place: dict[str, Any] = {"xycoords": "axes fraction", "xytext": (6, 0), "textcoords": "offset points"}
         axes.annotate(text, (1, height), color=color, va="center", **place)
 
 

@@ -1,4 +1,4 @@
-"""Intervals of shares and the sign test, against published ones and by their definitions."""
+"""Confidence intervals and the sign test, compared with published values and their definitions."""
 
 from itertools import product
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slm.eval.intervals import sign_test, wilson
+from slm.core.statistics import sign_test, wilson_interval
 
 
 @pytest.mark.parametrize("successes, trials, low, high", [
@@ -15,15 +15,15 @@ from slm.eval.intervals import sign_test, wilson
     (0, 20, 0.0, 0.1611),
     (1, 29, 0.0061, 0.1718),
 ])  # fmt: skip
-def test_wilson_intervals_are_the_published_ones(successes, trials, low, high):
-    assert wilson(successes, trials) == pytest.approx((low, high), abs=5e-5)
+def test_wilson_interval_matches_published_values(successes, trials, low, high):
+    assert wilson_interval(successes, trials) == pytest.approx((low, high), abs=5e-5)
 
 
 @given(st.integers(1, 500), st.data())
-def test_the_ends_of_a_wilson_interval_are_the_shares_that_are_just_so_far_off(trials, data):
+def test_wilson_interval_ends_are_z_standard_errors_away(trials, data):
     successes = data.draw(st.integers(0, trials))
     share = successes / trials
-    for end in wilson(successes, trials):  # by its definition: |share - p| is z standard errors of p
+    for end in wilson_interval(successes, trials):  # by its definition: |share - p| is z standard errors of p
         assert -1e-12 <= end <= 1 + 1e-12
         assert (share - end) ** 2 == pytest.approx(1.959963985**2 * end * (1 - end) / trials, abs=1e-9)
 
@@ -35,13 +35,13 @@ def test_the_ends_of_a_wilson_interval_are_the_shares_that_are_just_so_far_off(t
     (0, 1, 1.0),
     (82, 0, 2**-81),  # Arbuthnot 1710, on both sides
 ])  # fmt: skip
-def test_sign_tests_give_the_published_p(wins, losses, p):
+def test_sign_test_matches_published_p_values(wins, losses, p):
     assert sign_test(wins, losses) == pytest.approx(p, rel=1e-3)
     assert sign_test(losses, wins) == sign_test(wins, losses)
 
 
 @pytest.mark.parametrize("n", [1, 4, 7])
-def test_the_sign_test_counts_the_coins_that_are_at_least_as_one_sided(n):
+def test_sign_test_matches_enumeration(n):
     for wins in range(n + 1):
         lead = abs(2 * wins - n)
         tosses = [abs(sum(toss)) >= lead for toss in product((-1, 1), repeat=n)]

@@ -1,20 +1,20 @@
-"""Stories judged one by one and together, on stories whose every number is known."""
+"""Stories checked one by one and together, on stories whose every number is known."""
 
 import numpy as np
 import pytest
 
 from slm.data.documents import Document, write_corpus
-from slm.eval_samples.params import EvalSamplesParams
-from slm.eval_samples.quality import (
-    judge,
-    summary,
+from slm.eval_samples.metrics import (
+    check_samples,
+    summarize_stories,
     unknown_words,
 )
+from slm.eval_samples.params import EvalSamplesParams
 from slm.results.samples import SampleQuality, Story
 from slm.tokenizer.tokenizer import encode, train_bpe
 from tests.tiny import complaint, sample_params
 
-QUALITY = {"num_samples": 7, "max_new_tokens": 9, "temperatures": [1.0, 0.3], "seed": 5}
+VALUES = {"num_samples": 7, "max_new_tokens": 9, "temperatures": [1.0, 0.3], "seed": 5}
 STORY = Story(
     temperature=0.6,
     sample=1,
@@ -40,7 +40,7 @@ def corpus(folder, *texts):
     return folder / "train.parquet"
 
 
-def test_each_story_is_judged_with_its_temperature_and_number():
+def test_check_samples_keeps_temperature_and_number():
     tokenizer = train_bpe(["a cat and a dog"], 300)
     train = np.array(encode(tokenizer, "a cat and a dog and a cat"), np.uint16)
     texts = ["a cat and a dog", "a dog and a dog!"]
@@ -50,41 +50,41 @@ def test_each_story_is_judged_with_its_temperature_and_number():
         return ["There is a dog."] if "dog!" in text else []
 
     written = {0.3: [first, second], 1.0: [second[:3]]}
-    judged = judge(written, 3, tokenizer, train, no_dogs)
-    assert [(s.temperature, s.sample) for s in judged] == [(0.3, 1), (0.3, 2), (1.0, 1)]
-    assert [s.text for s in judged[:2]] == texts
-    assert [s.tokens for s in judged] == [len(first), len(second), 3]
-    assert [s.longest_copy for s in judged] == [len(first), 3, 2]  # " dog and a", " dog and"
-    assert [(s.consistent, s.complaints) for s in judged] == [
+    checked = check_samples(written, 3, tokenizer, train, no_dogs)
+    assert [(s.temperature, s.sample) for s in checked] == [(0.3, 1), (0.3, 2), (1.0, 1)]
+    assert [s.text for s in checked[:2]] == texts
+    assert [s.tokens for s in checked] == [len(first), len(second), 3]
+    assert [s.longest_copy for s in checked] == [len(first), 3, 2]  # " dog and a", " dog and"
+    assert [(s.consistent, s.complaints) for s in checked] == [
         (True, []),
         (False, ["There is a dog."]),
         (True, []),
     ]
 
 
-def test_a_story_of_as_many_tokens_as_allowed_has_not_ended():
+def test_sample_of_max_new_tokens_has_not_ended():
     tokenizer = train_bpe(["a b c"], 300)
     train = np.array([1], np.uint16)
-    judged = judge({1.0: [[5, 6, 7], [5, 6], []]}, 3, tokenizer, train, None)
-    assert [s.ended for s in judged] == [False, True, True]
-    assert [s.tokens for s in judged] == [3, 2, 0]
+    checked = check_samples({1.0: [[5, 6, 7], [5, 6], []]}, 3, tokenizer, train, None)
+    assert [s.ended for s in checked] == [False, True, True]
+    assert [s.tokens for s in checked] == [3, 2, 0]
 
 
-def test_where_consistency_is_not_known_nothing_is_said_of_it():
+def test_consistency_is_none_without_a_checker():
     tokenizer = train_bpe(["a b c"], 300)
-    [judged] = judge({1.0: [[5, 6]]}, 3, tokenizer, np.array([1], np.uint16), None)
-    assert (judged.consistent, judged.complaints) == (None, [])
-    assert summary([judged], set()).consistency is None
+    [checked] = check_samples({1.0: [[5, 6]]}, 3, tokenizer, np.array([1], np.uint16), None)
+    assert (checked.consistent, checked.complaints) == (None, [])
+    assert summarize_stories([checked], set()).consistency is None
 
 
-def test_a_row_sums_up_the_stories_of_a_temperature():
+def test_summarize_stories_matches_counts_by_hand():
     stories = [
         story(text="The cat sat on the mat.", tokens=8, ended=True, longest_copy=4, consistent=True),
         story(text="The cat sat on the blorp", tokens=9, ended=False, longest_copy=4, consistent=False),
         story(text="a b c d a b c d", tokens=90, ended=True, longest_copy=20, consistent=False),
         story(text="", tokens=0, ended=True, longest_copy=0, consistent=True),
     ]
-    assert summary(stories, {"blorp"}) == SampleQuality(
+    assert summarize_stories(stories, {"blorp"}) == SampleQuality(
         temperature=0.6,
         num_samples=4,
         eos_rate=3 / 4,
@@ -99,7 +99,7 @@ def test_a_row_sums_up_the_stories_of_a_temperature():
     )
 
 
-def test_unknown_words_are_those_of_no_training_document(tmp_path):
+def test_unknown_words_are_in_no_training_document(tmp_path):
     train = corpus(tmp_path, "The CATALOG of cats.", "A straße", "It'll do")
     stories = [story(text="The cat ate a zebra"), story(text="STRASSE ll it catalog the of cats 123")]
     assert unknown_words(stories, train) == {"cat", "ate", "zebra"}
@@ -107,23 +107,23 @@ def test_unknown_words_are_those_of_no_training_document(tmp_path):
     assert unknown_words([story(text="42!")], train) == set()
 
 
-def test_a_word_is_found_in_any_of_many_documents(tmp_path):
+def test_unknown_words_reads_all_documents(tmp_path):
     train = corpus(tmp_path, *["the the the"] * 5000, "last")
     assert unknown_words([story(text="the last word")], train) == {"word"}
 
 
-def test_words_are_not_read_across_documents(tmp_path):
+def test_unknown_words_does_not_join_documents(tmp_path):
     train = corpus(tmp_path, "note", "book")
     assert unknown_words([story(text="notebook")], train) == {"notebook"}
 
 
-def test_stories_are_written_at_each_temperature_once_in_rising_order():
-    params = EvalSamplesParams.check(QUALITY)
+def test_all_temperatures_are_sorted_and_distinct():
+    params = EvalSamplesParams.check(VALUES)
     assert params.all_temperatures(sample_params(temperature=0.6)) == [0.3, 0.6, 1.0]
     assert params.all_temperatures(sample_params(temperature=1.0)) == [0.3, 1.0]
 
 
-def test_all_but_number_length_seed_and_temperature_is_as_samples_are_drawn():
+def test_sampling_keeps_the_other_settings_of_sample():
     sample = sample_params(prompts=["Once"], temperature=0.6, top_k=50, repetition_penalty=1.1)
     expected = sample_params(
         prompts=[""],
@@ -134,7 +134,7 @@ def test_all_but_number_length_seed_and_temperature_is_as_samples_are_drawn():
         top_k=50,
         repetition_penalty=1.1,
     )
-    assert EvalSamplesParams.check(QUALITY).sampling(sample, 0.3) == expected
+    assert EvalSamplesParams.check(VALUES).sampling(sample, 0.3) == expected
 
 
 @pytest.mark.parametrize(
@@ -147,5 +147,5 @@ def test_all_but_number_length_seed_and_temperature_is_as_samples_are_drawn():
         ("seed", None, "eval_samples.seed: None should be a valid integer"),
     ],
 )
-def test_a_wrong_value_is_named_with_what_is_allowed(key, value, line):
-    assert complaint(EvalSamplesParams, QUALITY | {key: value}) == f"params.yaml: {line}"
+def test_eval_samples_params_invalid_value_is_reported(key, value, line):
+    assert complaint(EvalSamplesParams, VALUES | {key: value}) == f"params.yaml: {line}"
