@@ -33,27 +33,27 @@ RECIPE = "the recipe"
 CHANGES: dict[str, dict[str, Any]] = {  # keys of `model` and `train` that differ from the params file's
     RECIPE: {},
     "as many heads of keys and values as of queries": {"n_kv_head": None},
-    "a head of its own": {"tied": False},
-    "both of these": {"n_kv_head": None, "tied": False},
+    "a head of its own": {"tie_embeddings": False},
+    "both of these": {"n_kv_head": None, "tie_embeddings": False},
     "twice as many heads, half as wide": {"n_head": 4},
-    "SwiGLU": {"mlp": "swiglu"},
-    "ReLU²": {"mlp": "relu2"},
-    "a quarter of the steps with short windows": {"length_warmup_steps": 0.25},
+    "SwiGLU": {"activation": "swiglu"},
+    "ReLU²": {"activation": "relu2"},
+    "a quarter of the steps with short windows": {"seq_len_warmup_steps": 0.25},
     "cosine": {"schedule": "cosine", "decay_steps": 0},
     "decay from the end of the warm-up": {"decay_steps": 1.0},
     "AdamW, 0.3 of the learning rate": {"optimizer": "adamw", "learning_rate": 0.3},
     "classic model, AdamW, 0.3 of the learning rate": {
-        "architecture": "classic", "n_head": 4, "optimizer": "adamw", "learning_rate": 0.3,
+        "architecture": "gpt2", "n_head": 4, "optimizer": "adamw", "learning_rate": 0.3,
     },
 }  # fmt: skip
 TIMED_STEPS = 8  # of each variant and round
-SCALED = ("max_steps", "warmup_steps", "decay_steps", "length_warmup_steps")
+SCALED = ("max_steps", "warmup_steps", "decay_steps", "seq_len_warmup_steps")
 
 
 def variant(path: Path, name: str, seed: int, scale: float = 1.0) -> tuple[ModelParams, TrainParams]:
     """The params of a variant, with `scale` times as many steps; fractions are shares of the recipe's."""
     model, train = ModelParams.load(path).model_dump(), TrainParams.load(path).model_dump()
-    of = {**train, "length_warmup_steps": train["max_steps"], "decay_steps": train["max_steps"]}
+    of = {**train, "seq_len_warmup_steps": train["max_steps"], "decay_steps": train["max_steps"]}
     for key, value in CHANGES[name].items():
         section = model if key in model else train
         section[key] = value * of[key] if isinstance(value, float) else value
@@ -114,8 +114,10 @@ def main() -> None:
     if len(arguments.seeds) < 2 or arguments.rounds < 1:
         parser.error("--seeds: at least 2 are needed, --rounds: at least 1")
     if (block_size := ModelParams.load(arguments.params).block_size) != CONTEXT:
-        allowed = f"allowed: {CONTEXT}, as losses are measured in windows of so many tokens"
-        raise UserError(f"{arguments.params}: model.block_size: {block_size} is not allowed; {allowed}")
+        reason = "losses are measured in windows of that many tokens"
+        raise UserError(
+            f"{arguments.params}: model.block_size: must be {CONTEXT}, because {reason}, got {block_size}"
+        )
 
     train, vocab_size = open_bin(arguments.tokens, "train"), read_meta(arguments.tokens).vocab_size
     names = list(dict.fromkeys([RECIPE, *arguments.only]))

@@ -34,13 +34,24 @@ from slm.model.huggingface import ARCHITECTURES, model_type
 from slm.tokenizer.tokenizer import END_OF_TEXT, encode, load
 
 PROMPTS = ("", "Once upon a time", "There was a")
+ROPE = {"architecture": "rope"}
 VARIANTS = {  # of the random models
-    "classic": {"architecture": "classic", "bias": True},
-    "classic without biases": {"architecture": "classic", "bias": False},
-    "gelu": {"architecture": "modern", "mlp": "gelu", "tied": False},
-    "relu2, tied, grouped": {"architecture": "modern", "mlp": "relu2", "tied": True, "n_kv_head": 1},
-    "swiglu": {"architecture": "modern", "mlp": "swiglu", "tied": False},
-    "swiglu, tied, grouped": {"architecture": "modern", "mlp": "swiglu", "tied": True, "n_kv_head": 1},
+    "gpt2": {"architecture": "gpt2", "bias": True},
+    "classic without biases": {"architecture": "gpt2", "bias": False},
+    "gelu": {"architecture": "rope", "activation": "gelu", "tie_embeddings": False},
+    "relu2, tied, grouped": {
+        "architecture": "rope",
+        "activation": "relu2",
+        "tie_embeddings": True,
+        "n_kv_head": 1,
+    },
+    "swiglu": {"architecture": "rope", "activation": "swiglu", "tie_embeddings": False},
+    "swiglu, tied, grouped": {
+        "architecture": "rope",
+        "activation": "swiglu",
+        "tie_embeddings": True,
+        "n_kv_head": 1,
+    },
 }
 SEED, MOST_TOKENS = 1, 200  # the second: of a story
 

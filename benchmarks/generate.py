@@ -40,7 +40,7 @@ Side = Callable[[int, int], None]  # writes so many texts of so many tokens
 def new_model(device: torch.device) -> GPT:
     """A model with random weights; the end of a text is never among its likeliest tokens."""
     sizes = {name: size for name, size in SHAPE._asdict().items() if name != "vocab_size"}
-    choices = {"architecture": "classic", "n_kv_head": None, "dropout": 0.0, "bias": True}
+    choices = {"architecture": "gpt2", "n_kv_head": None, "dropout": 0.0, "bias": True}
     torch.manual_seed(SEED)
     model = new_gpt(ModelParams.load().model_copy(update=sizes | choices), SHAPE.vocab_size)
     with torch.no_grad():

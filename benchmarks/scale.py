@@ -1,8 +1,8 @@
 """Time and memory from nothing to the first training step, as the text grows. Linux only: it reads /proc.
 
-    python -m benchmarks.scale [--megabytes 10 100 1000 2000] [--source embedded hub] [--tokenizer bpe]
+    python -m benchmarks.scale [--megabytes 10 100 1000 2000] [--source synthetic hub] [--tokenizer bpe]
 
-Source `embedded` tells stories of the grammar as it goes; `hub` reads such stories from Parquet shards in
+Source `synthetic` tells stories of the grammar as it goes; `hub` reads such stories from Parquet shards in
 TinyStories' layout, written beforehand, by the real client from a server on loopback. Each stage is a process
 of its own in a copy of the project. Memory is the peak of RssAnon, what is neither a file's nor shared,
 summed over the stage's process tree and sampled every 50 ms; the server is not in it, though it takes its
@@ -32,7 +32,7 @@ from tests.hub import serve
 from tests.project import clone
 from tests.tiny import HUB
 
-SOURCES = ("embedded", "hub")
+SOURCES = ("synthetic", "hub")
 STAGES = {"download": "download", "tokenize": "tokenize", "train": "first step"}  # and their names here
 STORY_BYTES = 632  # on average
 SHARD_STORIES = 250_000_000 // STORY_BYTES
@@ -65,9 +65,9 @@ def measure(source: str, megabytes: int, tokenizer: str, folder: Path) -> Row:
     """Run the stages on so much text of a source, in an empty folder."""
     n_stories = megabytes * 1_000_000 // STORY_BYTES
     data = {"source": source, "max_validation_documents": None, "hub": HUB}
-    data["max_documents"] = n_stories if source == "embedded" else None  # all of the dataset
-    data["validation_fraction"] = min(0.02, VALIDATION_STORIES / n_stories)  # of embedded
-    params = {"data": data, "tokenizer": {"kind": tokenizer, "vocab_size": 4096}}
+    data["max_documents"] = n_stories if source == "synthetic" else None  # all of the dataset
+    data["validation_fraction"] = min(0.02, VALIDATION_STORIES / n_stories)  # of synthetic
+    params = {"data": data, "tokenizer": {"type": tokenizer, "vocab_size": 4096}}
     project = clone(folder / "project", {**params, "model": MODEL, "train": TRAIN})
     if source == "hub":
         write_dataset(folder / "hub" / HUB["name"] / HUB["revision"] / "data", n_stories)

@@ -40,7 +40,7 @@ FIRST_TOKEN = [sys.executable, "-m", "slm", "generate", "Once", "--max-new-token
 def run(command: list[str], folder: Path) -> tuple[float, str]:
     """Seconds that a command takes in a folder, and what it prints."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "SLM_PROGRESS": "off", "SLM_FRESH": "1", "PATH": path}
+    environment = {**os.environ, "SLM_PROGRESS": "off", "SLM_NO_RESUME": "1", "PATH": path}
     start = time.perf_counter()
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     seconds = time.perf_counter() - start

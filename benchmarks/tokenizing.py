@@ -40,7 +40,7 @@ TIKTOKEN_SOURCE = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/ma
 def ours(folder: Path) -> float:
     """Seconds for this project to tokenize the corpus."""
     start = time.perf_counter()
-    gpt2 = TokenizerParams(kind="gpt2", vocab_size=257)  # the size is of `bpe` alone
+    gpt2 = TokenizerParams(type="gpt2", vocab_size=257)  # the size is of `bpe` alone
     write_bins(folder, folder / "tokens", folder / "tokenizer.json", gpt2)
     return time.perf_counter() - start
 

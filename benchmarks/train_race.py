@@ -104,7 +104,7 @@ def write_tokens(train: Path, validation: Path, vocab_size: int, folder: Path) -
     files = DataFiles(train=str(train), validation=str(validation))
     params = DataParams.load().model_copy(update={**unused, "files": files})
     write_corpus(read_files(params), folder / "corpus", {})
-    tokenizer = TokenizerParams(kind="bpe", vocab_size=vocab_size)
+    tokenizer = TokenizerParams(type="bpe", vocab_size=vocab_size)
     write_bins(folder / "corpus", folder / "tokens", folder / "tokenizer.json", tokenizer)
     return folder / "tokens"
 

@@ -54,7 +54,7 @@ def learner(architecture: str, shape: Shape, batch_size: int, dtype: str, compil
     sizes = {name: size for name, size in shape._asdict().items() if name != "vocab_size"}
     choices = {"architecture": architecture, "n_kv_head": None, "dropout": 0.0, "bias": False}
     model = ModelParams.load().model_copy(update=sizes | choices)
-    optimizer = "muon" if architecture == "modern" else "adamw"
+    optimizer = "muon" if architecture == "rope" else "adamw"
     changes = {"batch_size": batch_size, "optimizer": optimizer, "dtype": dtype, "compile": compiled}
     changes |= {"grad_accum_steps": 1, "grad_clip": 1.0, "weight_decay": 0.1, "deterministic": False}
     params = TrainParams.load().model_copy(update=changes)

@@ -21,13 +21,13 @@ def main(stage: Stage) -> None:
     from slm.model.device import setup_torch
     from slm.model.gpt import load_model
     from slm.tokenizer.bins import open_bin
-    from slm.tokenizer.tokenizer import END_OF_TEXT, load
+    from slm.tokenizer.tokenizer import end_of_text_id, load
     from storygrammar.checker.consistency import complaints
 
     # Generate from the empty prompt.
     tokenizer = load(MODELS / "tokenizer.json")
     model = load_model(MODELS, setup_torch(), tokenizer.get_vocab_size())
-    end_of_text = tokenizer.token_to_id(END_OF_TEXT)
+    end_of_text = end_of_text_id(tokenizer)
     samples: dict[float, list[list[int]]] = {}
     with Progress("generating samples", None, "tok") as progress:
         for temperature in params.all_temperatures(sample):

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from slm.core.files import read_json
 from slm.core.stage import Stage, run_stage
 from slm.core.tables import read_result, read_rows
 from slm.model.params import ModelConfig
@@ -29,7 +28,7 @@ def main(stage: Stage) -> None:
     interval = read_result(reports / "details/eval.json", EvalDetails).bits_per_byte_ci95
     baselines = read_rows(reports / "baselines.csv", Baseline)
     num_params = read_result(reports / "train.json", TrainMetrics).num_params
-    flops_per_token = ModelConfig.check(read_json(config), config).flops_per_token(num_params)
+    flops_per_token = read_result(config, ModelConfig).flops_per_token(num_params)
     inspection = read_result(Path("data/inspection.json"), Inspection)
     figures = {
         "loss": plot_loss(train, validation, baselines, evaluation.nats_per_bit, flops_per_token),

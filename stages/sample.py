@@ -15,7 +15,7 @@ def main(stage: Stage) -> None:
     from slm.generate.samples import generate_samples, samples_markdown
     from slm.model.device import setup_torch
     from slm.model.gpt import load_model
-    from slm.tokenizer.tokenizer import END_OF_TEXT, encode, load
+    from slm.tokenizer.tokenizer import encode, end_of_text_id, load
 
     tokenizer = load(Path("models/tokenizer.json"))
     model = load_model(Path("models"), setup_torch(), tokenizer.get_vocab_size())
@@ -24,7 +24,7 @@ def main(stage: Stage) -> None:
 
     # Inspect the first sample, with the end-of-text token if the model sampled it.
     prompt, first = encode(tokenizer, params.prompts[0]), samples[0][0]
-    end = [tokenizer.token_to_id(END_OF_TEXT)] if len(first) < params.max_new_tokens else []
+    end = [end_of_text_id(tokenizer)] if len(first) < params.max_new_tokens else []
     inspection = inspect(model, tokenizer, [*prompt, *first, *end], n_given=len(prompt))
 
     write_text(Path("reports/samples.md"), f"{markdown}\n---\n\nMade with {stage.made_with()}.\n")

@@ -32,7 +32,7 @@ def main(stage: Stage) -> None:
         load_batches(run, params, tokenizer, model.params.block_size),
         model.vocab_size,
         out=out,
-        resume=Resume(project_folder() / ".slm/states", stage.inputs()),
+        resume=Resume(project_folder() / ".slm/checkpoints", stage.inputs()),
         weights=model.state_dict(),
     )
     stage.measured.update(result.measured)

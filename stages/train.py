@@ -36,7 +36,7 @@ def main(stage: Stage) -> None:
             windows,
             vocab_size,
             out=Path("models"),
-            resume=Resume(project_folder() / ".slm/states", stage.inputs()),
+            resume=Resume(project_folder() / ".slm/checkpoints", stage.inputs()),
             weights=weights,
         )
     if not is_first:

@@ -125,7 +125,7 @@ VALUES = [
     Case("zero", "train", params(train={"batch_size": 0})),
     Case("a fraction above 1", "download", params(data={"validation_fraction": 1.5})),
     Case("a seed of 64 bits", "sample", params(sample={"seed": 2**63})),
-    Case("not one of the choices", "tokenize", params(tokenizer={"kind": "words"})),
+    Case("not one of the choices", "tokenize", params(tokenizer={"type": "words"})),
     Case("fewer tokens than bytes", "tokenize", params(tokenizer={"vocab_size": 256})),
     Case("stories without end", "download", params(data={"max_documents": None})),
     Case("not the name of a dataset", "download", params_text("roneneldan/TinyStories", "tiny stories")),
@@ -135,7 +135,7 @@ VALUES = [
     Case(
         "a block that cannot be cut",
         "train",
-        params(model={"block_size": 30}, train={"length_warmup_steps": 1}),
+        params(model={"block_size": 30}, train={"seq_len_warmup_steps": 1}),
     ),
     Case("a learning rate that rises", "train", params(train={"min_lr": 0.1})),
     Case("a warm-up longer than the training", "train", params(train={"warmup_steps": 7})),
@@ -176,7 +176,7 @@ VARIABLES = [
     Case("processes are no number", "train", nothing, {"SLM_PROCESSES": "x"}),
     Case("more processes than rows", "train", nothing, {"SLM_PROCESSES": "4"}),
     Case("unknown progress", "sample", nothing, {"SLM_PROGRESS": "loud"}),
-    Case("seconds are no number", "train", nothing, {"SLM_SAVE_SECONDS": "nan"}),
+    Case("seconds are no number", "train", nothing, {"SLM_CHECKPOINT_INTERVAL": "nan"}),
     Case("the Hub is not to be asked", "download", HUB, {"HF_HUB_OFFLINE": "1"}, alone=True),
 ]
 TEXTS = [
@@ -256,7 +256,7 @@ STARTS = [
     Case("weights that are cut", "train", started(cut(f"{START}/model.safetensors"))),
     Case("a model of another kind", "train", started(change_json(START_CONFIG, model_type="llama"))),
     Case("other rotary angles", "train", started(change_json(START_CONFIG, rope_parameters={}))),
-    Case("other params", "train", started(params(model={"n_layer": 2, "mlp": "swiglu"}))),
+    Case("other params", "train", started(params(model={"n_layer": 2, "activation": "swiglu"}))),
     Case("more tokens", "train", started(change_json(START_CONFIG, vocab_size=301))),
     Case("other tokens", "train", started(change(f"{START}/tokenizer.json", another_token))),
 ]
@@ -280,7 +280,7 @@ RESULTS = [
 WRITING = [
     Case("full disk: corpus", "download", nothing, within=full_disk(20_000)),
     Case("full disk: bins", "tokenize", nothing, within=full_disk(2000)),
-    Case("full disk: tokenizer", "tokenize", params(tokenizer={"kind": "gpt2"}), within=full_disk(10**6)),
+    Case("full disk: tokenizer", "tokenize", params(tokenizer={"type": "gpt2"}), within=full_disk(10**6)),
     Case("full disk: state", "train", NEW, within=full_disk(2000)),
     Case("full disk: model", "train", nothing, within=full_disk(2000)),
     Case("full disk: evaluation", "evaluate", nothing, within=full_disk(100)),
@@ -291,7 +291,7 @@ WRITING = [
     Case("no right to write: corpus", "download", locked("data/corpus"), within=without_rights),
     Case("no right to write: bins", "tokenize", locked("data/tokens"), within=without_rights),
     Case("no right to write: tokenizer", "tokenize", locked("models"), within=without_rights),
-    Case("no right to write: state", "train", both(NEW, locked(".slm/states")), within=without_rights),
+    Case("no right to write: state", "train", both(NEW, locked(".slm/checkpoints")), within=without_rights),
     Case("no right to write: model", "train", locked("models"), within=without_rights),
     Case("no right to write: evaluation", "evaluate", locked("reports"), within=without_rights),
     Case("no right to write: samples", "sample", locked("reports"), within=without_rights),

@@ -13,13 +13,13 @@ from tests.tiny import shaken
 
 TEXT = "Once upon a time there was a duck. It didn't find 12 drums, did it? No – it'll look again!\n\n"
 BLOCK_SIZE = 32
-MODERN = {"architecture": "modern", "n_head": 2, "n_kv_head": 1, "n_embd": 32, "block_size": BLOCK_SIZE}
+ROPE = {"architecture": "rope", "n_head": 2, "n_kv_head": 1, "n_embd": 32, "block_size": BLOCK_SIZE}
 MODELS = {
-    "classic": {"n_head": 2, "n_embd": 32, "block_size": BLOCK_SIZE, "bias": False},
-    "gelu": {**MODERN, "mlp": "gelu"},
-    "relu2, tied": {**MODERN, "mlp": "relu2", "tied": True},
-    "swiglu": {**MODERN, "mlp": "swiglu"},
-    "swiglu, tied": {**MODERN, "mlp": "swiglu", "tied": True},
+    "gpt2": {"n_head": 2, "n_embd": 32, "block_size": BLOCK_SIZE, "bias": False},
+    "gelu": {**ROPE, "activation": "gelu"},
+    "relu2, tied": {**ROPE, "activation": "relu2", "tie_embeddings": True},
+    "swiglu": {**ROPE, "activation": "swiglu"},
+    "swiglu, tied": {**ROPE, "activation": "swiglu", "tie_embeddings": True},
 }
 
 

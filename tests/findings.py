@@ -59,7 +59,7 @@ def write_results(folder: Path, known: bool) -> Path:
 def write_facts(folder: Path, known: bool, corpus: dict[str, Any] | None = None) -> None:
     """Write the results that a model card states."""
     split = {"documents": 1234, "bytes": 5_000_000}
-    corpus = corpus or {"source": "embedded: stories", "licence": "MIT", "versions": VERSIONS}
+    corpus = corpus or {"source": "synthetic: stories", "license": "MIT", "versions": VERSIONS}
     write(folder, "data/corpus/summary.json", corpus | {"train": split, "validation": split})
     write(folder, "models/config.json", {"architecture": "gpt", "vocab_size": 300, "model": MODEL})
     reports = folder / "reports"

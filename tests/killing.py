@@ -22,7 +22,7 @@ LONG = {
     "model": {**TINY["model"], "dropout": 0.1},
     "train": {**TINY["train"], "max_steps": 600, "grad_accum_steps": 2, "eval_interval": 75},
 }
-ENVIRONMENT = {"SLM_SAVE_SECONDS": "0.05", "SLM_PROGRESS": "off", "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {"SLM_CHECKPOINT_INTERVAL": "0.05", "SLM_PROGRESS": "off", "OMP_NUM_THREADS": "1"}
 DVC = (sys.executable, "-m", "dvc", "repro", "train")
 STAGE = (sys.executable, "-m", "stages.train")
 
@@ -59,7 +59,7 @@ def run_killed(folder: Path, command: tuple[str, ...], number: int, random: Rand
 
     Gives the training's last step on disk when everything has ended, or −1 if the command ended by itself.
     """
-    states = folder / ".slm/states"
+    states = folder / ".slm/checkpoints"
     before = last_step(states)
     process = subprocess.Popen(
         command, cwd=folder, env=environment_of(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -32,7 +32,7 @@ class Running(NamedTuple):
 def tiny_writer() -> Writer:
     """Writes nonsense, and seldom ends by itself; at temperature 0 not at all."""
     tokenizer = train_bpe([TEXT] * 3, 340)
-    shape = {"architecture": "modern", "n_head": 2, "n_embd": 16, "block_size": 16}
+    shape = {"architecture": "rope", "n_head": 2, "n_embd": 16, "block_size": 16}
     model = shaken(tokenizer.get_vocab_size(), **shape)
     writer = Writer(model, tokenizer)
     with torch.no_grad():

@@ -16,12 +16,12 @@ from slm.train.trainer import TrainResult, train
 from tests.tiny import model_params, train_params
 from tests.train.test_trainer import TRAIN, VOCAB, windows
 
-MODERN = {"architecture": "modern", "n_embd": 24, "n_head": 3}
+ROPE = {"architecture": "rope", "n_embd": 24, "n_head": 3}
 # The rows of a step are halved: 8, 4 of them at a time; 6, 3 at a time; 2 where one process has a part of 4.
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "adamw": ({}, {"grad_accum_steps": 4}),
     "parts": ({}, {"batch_size": 3, "grad_accum_steps": 4, "eval_tokens": 20}),
-    "muon": (MODERN, {"optimizer": "muon"}),
+    "muon": (ROPE, {"optimizer": "muon"}),
 }
 
 
@@ -35,7 +35,7 @@ def trained(name: str) -> TrainResult:
 def weights_of_each() -> list[str]:
     """Digests of the weights of each process, after steps in which each dropped out others."""
     params = train_params(batch_size=2, optimizer="muon")
-    learner = Learner(model_params(**MODERN, dropout=0.3), params, VOCAB)
+    learner = Learner(model_params(**ROPE, dropout=0.3), params, VOCAB)
     for step in range(5):
         learner.step(*training_batch(TRAIN, 8, 4, seed=1, step=step), lr=0.01)
     weights = [parameter.detach().numpy().tobytes() for parameter in learner.model.parameters()]

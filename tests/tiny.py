@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from slm.core.config import Section
+from slm.core.config import ParamsSection
 from slm.core.errors import UserError
 from slm.data.params import DataParams
 from slm.generate.params import SampleParams
@@ -20,12 +20,12 @@ HUB = {
     "name": "owner/stories",
     "config": None,
     "revision": "main",
-    "text": "text",
+    "text_column": "text",
     "train_split": "train",
     "validation_split": "validation",
 }
 DATA = {
-    "source": "embedded",
+    "source": "synthetic",
     "max_documents": 100,
     "max_validation_documents": None,
     "validation_fraction": 0.1,
@@ -34,14 +34,14 @@ DATA = {
     "hub": HUB,
 }
 MODEL = {
-    "architecture": "classic",
+    "architecture": "gpt2",
     "n_layer": 2,
     "n_head": 3,
     "n_kv_head": None,
     "n_embd": 12,
     "block_size": 8,
-    "mlp": "relu2",
-    "tied": False,
+    "activation": "relu2",
+    "tie_embeddings": False,
     "dropout": 0.0,
     "bias": True,
 }
@@ -57,7 +57,7 @@ TRAIN = {
     "min_lr": 0.001,
     "warmup_steps": 2,
     "decay_steps": 0,
-    "length_warmup_steps": 0,
+    "seq_len_warmup_steps": 0,
     "weight_decay": 0.1,
     "beta1": 0.9,
     "beta2": 0.99,
@@ -118,7 +118,7 @@ def shaken(vocab_size: int, by: float = 0.3, **changes: Any) -> GPT:
     return model
 
 
-def complaint(section: type[Section], values: dict[str, Any]) -> str:
+def complaint(section: type[ParamsSection], values: dict[str, Any]) -> str:
     """What the user reads when params.yaml holds these values."""
     with pytest.raises(UserError) as caught:
         section.check(values)

@@ -14,13 +14,13 @@ import json
 from collections import Counter
 from hashlib import sha256
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import dvc.api
 from dvc.exceptions import DvcException, PathMissingError
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
-from slm.core.config import Section
+from slm.core.config import StrictModel, validate
 from slm.core.errors import UserError, run_command
 from slm.core.files import write_text
 from slm.core.statistics import sign_test, wilson_interval
@@ -31,10 +31,9 @@ TEMPLATE = Path(__file__).with_suffix(".html")
 HARDLY_CHANCE = 0.05  # below this p
 
 
-class Story(Section):
+class Story(StrictModel):
     """What is needed here of a line of samples.jsonl."""
 
-    section: ClassVar[str] = "story"
     model_config = ConfigDict(extra="ignore")
 
     temperature: float
@@ -42,10 +41,8 @@ class Story(Section):
     text: str
 
 
-class Comparison(BaseModel):
+class Comparison(StrictModel):
     """What is compared: stories of one temperature of the experiments a and b."""
-
-    model_config = Section.model_config
 
     a: str
     b: str
@@ -53,10 +50,8 @@ class Comparison(BaseModel):
     stories: str  # digest of them all: an experiment of the same name may have others tomorrow
 
 
-class Verdicts(Section):
+class Verdicts(StrictModel):
     """The file that a sheet saves: what one judge said of the pairs seen, by their sample number."""
-
-    section: ClassVar[str] = "verdicts"
 
     comparison: Comparison
     seed: int
@@ -97,7 +92,7 @@ def read_stories(experiment: str, temperature: float) -> dict[int, str]:
 
 def _story(line: bytes, where: Path) -> Story:
     try:
-        return Story.check(json.loads(line), where)
+        return validate(Story, json.loads(line), str(where))
     except ValueError as error:
         raise UserError(f"{where}: not valid JSON: {error}") from None
 
@@ -112,7 +107,7 @@ def make_sheet(a: str, b: str, temperature: float, n_pairs: int, seed: int) -> s
     if not 1 <= n_pairs <= len(samples):
         allowed = f"1 to {len(samples)}" if samples else "none"
         what = f"as many pairs of different stories of temperature {temperature:g} have {a} and {b}"
-        raise UserError(f"--pairs: {n_pairs} is not allowed; allowed: {allowed}, {what}")
+        raise UserError(f"--pairs: must be {allowed}, {what}, got {n_pairs}")
     samples.sort(key=lambda sample: _draw(seed, sample))
     pairs = []
     for sample in samples[:n_pairs]:
@@ -140,7 +135,7 @@ def read_verdicts(paths: list[Path]) -> list[Verdicts]:
     judged: list[Verdicts] = []
     for path in paths:
         try:
-            found = Verdicts.check(json.loads(path.read_bytes()), path)
+            found = validate(Verdicts, json.loads(path.read_bytes()), str(path))
         except ValueError as error:
             raise UserError(f"{path}: not valid JSON: {error}") from None
         if found.judge in path_of:

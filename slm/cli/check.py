@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from slm.core.config import PARAMS_FILE, RENAMED, Section, read_yaml
+from slm.core.config import PARAMS_FILE, RENAMED, ParamsSection, read_yaml
 from slm.core.errors import UserError
 from slm.core.stage import check_name, names_at
 from slm.data.params import DataParams
@@ -16,7 +16,7 @@ from slm.sft.params import SFTParams
 from slm.tokenizer.params import TokenizerParams
 from slm.train.params import TrainParams
 
-SECTIONS: tuple[type[Section], ...] = (
+SECTIONS: tuple[type[ParamsSection], ...] = (
     DataParams,
     TokenizerParams,
     ModelParams,
@@ -42,7 +42,7 @@ def check_values(values: dict[str, Any], path: Path) -> None:
     lines = [
         f"{path}: {key}: was renamed to {RENAMED[key]}"
         if key in RENAMED
-        else f"{path}: {key}: unknown section; allowed: {', '.join(known)}"
+        else f"{path}: {key}: unknown section; must be one of {', '.join(known)}"
         for key in values
         if key not in known
     ]

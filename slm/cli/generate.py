@@ -152,7 +152,7 @@ def _changed(options: dict[str, Any], line: str) -> dict[str, Any]:
     name, changed = name.replace("-", "_"), dict(options)
     if name:
         if name not in OPTIONS:
-            raise UserError(f"/{name} is not allowed; allowed: /{', /'.join(OPTIONS)}")
+            raise UserError(f"must be one of /{', /'.join(OPTIONS)}, got /{name}")
         try:
             changed[name] = OPTIONS[name][0](value) if value.strip() else None
         except ValueError:

@@ -39,7 +39,7 @@ class Server(uvicorn.Server):
 def listen(host: str, port: int) -> socket.socket:
     """A socket that takes connections. Raises UserError if there can be none at this address."""
     if not 0 <= port <= 65535:
-        raise UserError(f"--port: {port} is not allowed; allowed: 1 to 65535, or 0 for any that is free")
+        raise UserError(f"--port: must be 1 to 65535, or 0 for any free port, got {port}")
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (socket.gaierror, UnicodeError) as error:

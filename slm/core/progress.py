@@ -26,7 +26,7 @@ class Progress:
     def __init__(self, what: str, total: int | None, unit: str, done: int = 0):
         mode = os.environ.get("SLM_PROGRESS", "auto")
         if mode not in CHOICES:
-            raise UserError(f"SLM_PROGRESS: {mode!r} is not allowed; allowed: {', '.join(CHOICES)}")
+            raise UserError(f"SLM_PROGRESS: must be one of {', '.join(CHOICES)}, got {mode!r}")
         if mode == "auto":
             mode = "bar" if sys.stderr.isatty() else "lines"
         self.what, self.total, self.unit = what, total, unit

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pathspec import GitIgnoreSpec
 
-from slm.core.config import ITEM_NAME, PARAMS_FILE, Section, read_yaml
+from slm.core.config import ITEM_NAME, PARAMS_FILE, ParamsSection, read_yaml
 from slm.core.errors import UserError, run_command
 from slm.core.files import append_line
 
@@ -52,7 +52,7 @@ def _installed(name: str) -> str:
 DVC_FILE = Path("dvc.yaml")
 IGNORE_FILE = Path(".dvcignore")
 LOG = Path(".slm/log.jsonl")
-S = TypeVar("S", bound=Section)
+S = TypeVar("S", bound=ParamsSection)
 
 
 class File(NamedTuple):
@@ -215,7 +215,7 @@ def declaration(name: str, values: dict[str, Any]) -> tuple[dict[str, Any], dict
     names = [name for name in items if isinstance(name, str)] if isinstance(items, dict) else []
     if key not in names:
         where = f"{PARAMS_FILE}: {declared['foreach'].strip('${}')}"
-        raise UserError(f"{where}: {key!r} is not there; allowed: {', '.join(names) or 'none'}")
+        raise UserError(f"{where}: must contain {key!r}; it has {', '.join(names) or 'no names'}")
     return declared["do"], values | {"key": key, "item": items[key]}
 
 

@@ -19,7 +19,8 @@ def sign_test(wins: int, losses: int) -> float:
     """Return the exact two-sided p-value of this many wins and losses if both are equally likely."""
     n = wins + losses
     tail = sum(math.comb(n, k) for k in range(min(wins, losses) + 1))
-    return min(1.0, 2 * tail / 2**n)
+    p: float = 2 * tail / 2**n
+    return min(1.0, p)
 
 
 def ratio_standard_error(sum_of_squares: float, total: float, n: int) -> float:

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 from pydantic import Field, ValidationError
 
-from slm.core.config import StrictModel
+from slm.core.config import StrictModel, format_errors, validate
 from slm.core.errors import UserError
 from slm.core.files import read_json, write_json, write_text
 
@@ -46,8 +46,8 @@ def read_result(path: Path, schema: type[M], under: str = "") -> M:
     values = read_json(path)
     if under:
         values = values.get(under) if isinstance(values, dict) else None
-        return _checked(schema, values, f"{path}: {under}")
-    return _checked(schema, values, str(path))
+        return validate(schema, values, str(path), under)
+    return validate(schema, values, str(path))
 
 
 def write_rows(path: Path, schema: type[M], rows: Iterable[M]) -> None:
@@ -90,7 +90,7 @@ def read_lines(path: Path, schema: type[M]) -> list[M]:
                 value = json.loads(line)
             except ValueError as error:
                 raise UserError(f"{path}:{number}: not valid JSON: {error}") from None
-            items.append(_checked(schema, value, f"{path}:{number}"))
+            items.append(validate(schema, value, f"{path}:{number}"))
     return items
 
 
@@ -111,26 +111,5 @@ def _row(schema: type[M], cells: dict[str, str], where: str) -> M:
     try:
         return schema.model_validate_strings({name: cell for name, cell in cells.items() if cell})
     except ValidationError as error:
-        raise UserError(f"{where}: {_message(error)}") from None
-
-
-def _checked(schema: type[M], values: Any, where: str) -> M:
-    try:
-        return schema.model_validate(values)
-    except ValidationError as error:
-        raise UserError(f"{where}: {_message(error)}") from None
-
-
-def _message(error: ValidationError) -> str:
-    """Describe the first problem in one line, after the key it is about."""
-    first: Any = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "missing":
-        text = "missing"
-    elif first["type"] == "extra_forbidden":
-        text = "unknown key"
-    elif first["type"] == "model_type":
-        text = "must be a JSON object"
-    else:
-        text = str(first["msg"]).removeprefix("Value error, ").replace("Input should", "must")
-    return f"{key}: {text}" if key else text
+        key, problem = next(iter(format_errors(error.errors(), schema).items()))
+        raise UserError(f"{where}: {key}: {problem}") from None

@@ -125,7 +125,7 @@ class _Split:
         n_bytes = len(text)
         if n_bytes > MAX_DOCUMENT_BYTES:
             raise UserError(
-                f"a document has {n_bytes:,} bytes; at most {MAX_DOCUMENT_BYTES:,} are allowed: divide it"
+                f"a document must have at most {MAX_DOCUMENT_BYTES:,} bytes, got {n_bytes:,}: split it"
             )
         if self._n_bytes_held + n_bytes > ROW_GROUP_BYTES:
             self._flush()

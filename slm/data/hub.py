@@ -24,7 +24,7 @@ from slm.data.params import DataHub, DataParams
 
 SECONDS_TO_ANSWER = 10
 BATCH_DOCUMENTS = 64  # few: a document may be long
-OFFLINE = "data.source embedded and files need no network"
+OFFLINE = "data.source synthetic and files need no network"
 
 huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True
 datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False
@@ -40,8 +40,8 @@ def open_hub(params: DataParams) -> tuple[Iterator[Document], dict[str, Any], in
     if the Hub cannot be reached or does not have what is asked for.
     """
     hub = params.hub
-    commit, licence = _find(hub)
-    origin = {"source": "hub", **hub.model_dump(), "commit": commit, "licence": licence}
+    commit, license = _find(hub)
+    origin = {"source": "hub", **hub.model_dump(), "commit": commit, "license": license}
     builder = _open(hub, commit)
     texts = islice(_texts(builder, hub.train_split, hub), params.max_documents)
     total = _count(builder, hub.train_split, params.max_documents)
@@ -59,7 +59,7 @@ def read_split(hub: DataHub, split: str) -> Iterator[str]:
 
 
 def _find(hub: DataHub) -> tuple[str, str]:
-    """The commit that the revision stands for now, and the dataset's licence."""
+    """The commit that the revision stands for now, and the dataset's license."""
     endpoint = datasets.config.HF_ENDPOINT
     try:
         found = huggingface_hub.HfApi().dataset_info(
@@ -92,7 +92,7 @@ def _open(hub: DataHub, commit: str) -> datasets.DatasetBuilder:
         configs = datasets.get_dataset_config_names(hub.name, revision=commit) if hub.config else [None]
         if hub.config not in configs:
             raise UserError(
-                f"data.hub.config: {hub.name} has no config {hub.config!r}; allowed: {', '.join(configs)}"
+                f"data.hub.config: {hub.name} has no config {hub.config!r}; it has {', '.join(configs)}"
             )
         builder = datasets.load_dataset_builder(hub.name, hub.config, revision=commit)
     splits = [str(split) for split in builder.config.data_files]
@@ -104,7 +104,9 @@ def _open(hub: DataHub, commit: str) -> datasets.DatasetBuilder:
 
 def _check_split(key: str, hub: DataHub, allowed: list[str]) -> None:
     if (split := getattr(hub, key)) not in allowed:
-        raise UserError(f"data.hub.{key}: {hub.name} has no split {split!r}; allowed: {', '.join(allowed)}")
+        raise UserError(
+            f"data.hub.{key}: {hub.name} has no split {split!r}; must be one of {', '.join(allowed)}"
+        )
 
 
 def _both(texts: Iterator[str], held_out: Iterator[str]) -> Iterator[Document]:
@@ -121,7 +123,7 @@ def _texts(builder: datasets.DatasetBuilder, split: str, hub: DataHub) -> Iterat
             tables = builder.as_streaming_dataset(split).with_format("arrow").iter(BATCH_DOCUMENTS)
         for table in tables:
             _check_column(table.schema, hub)
-            yield from (text or "" for text in table[hub.text].to_pylist())
+            yield from (text or "" for text in table[hub.text_column].to_pylist())
 
 
 def _parquet(urls: list[str], hub: DataHub) -> Iterator[pa.RecordBatch]:
@@ -133,15 +135,16 @@ def _parquet(urls: list[str], hub: DataHub) -> Iterator[pa.RecordBatch]:
     for url in urls:
         with xopen(url, "rb") as remote, pq.ParquetFile(remote) as file:
             _check_column(file.schema_arrow, hub)
-            yield from file.iter_batches(BATCH_DOCUMENTS, columns=[hub.text], use_threads=False)
+            yield from file.iter_batches(BATCH_DOCUMENTS, columns=[hub.text_column], use_threads=False)
 
 
 def _check_column(schema: pa.Schema, hub: DataHub) -> None:
     columns = {field.name: str(field.type) for field in schema}
-    if columns.get(hub.text) not in ("string", "large_string"):
+    if columns.get(hub.text_column) not in ("string", "large_string"):
         found = ", ".join(f"{name} ({kind})" for name, kind in columns.items())
         raise UserError(
-            f"data.hub.text: {hub.name} has no column {hub.text!r} of strings; its columns: {found}"
+            f"data.hub.text_column: {hub.name} has no column {hub.text_column!r} of strings; "
+            f"its columns: {found}"
         )
 
 

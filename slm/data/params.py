@@ -3,51 +3,56 @@
 import re
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from slm.core.config import NOT_SET, Section
+from slm.core.config import NOT_SET, ParamsSection, StrictModel
 
+# A path or a name: not empty, and without the NUL character, which no path can contain.
 Name = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
 Count = Annotated[int, Field(ge=1)]
 
 
-class DataFiles(BaseModel):
+class DataFiles(StrictModel):
     """The user's own files, for source `files`."""
 
-    model_config = Section.model_config
+    # .txt, .jsonl or .parquet, or a folder of .txt files.
+    train: Name
+    # The same, or NOT_SET: a fraction of the training documents is held out.
+    validation: Name
 
-    train: Name  # .txt, .jsonl or .parquet, or a folder of .txt files
-    validation: Name  # the same; NOT_SET: a part of the training documents is held out
 
-
-class DataHub(BaseModel):
+class DataHub(StrictModel):
     """A dataset of the Hugging Face Hub, for source `hub`."""
 
-    model_config = Section.model_config
-
-    name: str  # OWNER/DATASET
-    config: Name | None  # a part of the dataset; null is its default
-    revision: Name  # branch, tag or commit; only a commit is the same text for ever
-    text: Name  # the column that holds the documents
+    # OWNER/DATASET.
+    name: str
+    # A subset of the dataset; null is its default.
+    config: Name | None
+    # A branch, tag or commit; only a commit never changes.
+    revision: Name
+    text_column: Name
     train_split: Name
-    validation_split: Name | None  # null: a part of the training documents is held out
+    # Null: a fraction of the training documents is held out.
+    validation_split: Name | None
 
     @field_validator("name")
     @classmethod
-    def _can_be_one(cls, name: str) -> str:
+    def _is_a_dataset_name(cls, name: str) -> str:
         if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name):
-            raise ValueError(f"{name!r} is not allowed; allowed: the name of a dataset, as OWNER/DATASET")
+            raise ValueError(f"must be the name of a dataset, as OWNER/DATASET, got {name!r}")
         return name
 
 
-class DataParams(Section):
-    """Documents, and which of them are kept from training to measure the model on."""
+class DataParams(ParamsSection):
+    """Documents, and which of them are held out for validation."""
 
     section: ClassVar[str] = "data"
 
-    source: Literal["embedded", "files", "hub"]
-    max_documents: Count | None  # null is all
-    max_validation_documents: Count | None  # of a validation file or split; null is all
+    source: Literal["synthetic", "files", "hub"]
+    # Null is all.
+    max_documents: Count | None
+    # Of a validation file or split; null is all.
+    max_validation_documents: Count | None
     validation_fraction: Annotated[float, Field(gt=0, lt=1)]
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     files: DataFiles
@@ -55,9 +60,9 @@ class DataParams(Section):
 
     @field_validator("max_documents")
     @classmethod
-    def _ends(cls, max_documents: int | None, info: ValidationInfo) -> int | None:
-        if max_documents is None and info.data.get("source") == "embedded":
-            raise ValueError("null is not allowed; allowed: a number, for source embedded never ends")
+    def _is_finite(cls, max_documents: int | None, info: ValidationInfo) -> int | None:
+        if max_documents is None and info.data.get("source") == "synthetic":
+            raise ValueError("must be a number for source synthetic, which never ends, got null")
         return max_documents
 
     @field_validator("files")

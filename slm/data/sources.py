@@ -13,17 +13,17 @@ from storygrammar.grammar.generator import stories
 
 def open_source(params: DataParams) -> tuple[Iterator[Document], dict[str, Any]]:
     """The documents of both splits, one at a time, with progress; and where they are from."""
-    if params.source == "embedded":
-        documents, total = embedded(params), params.max_documents
+    if params.source == "synthetic":
+        documents, total = synthetic(params), params.max_documents
         origin = {
-            "source": "embedded: stories of this project's grammar",
+            "source": "synthetic: stories of this project's grammar",
             "seed": params.seed,
-            "licence": "MIT",
+            "license": "MIT",
         }
     elif params.source == "files":
         documents, total = read_files(params), None
         files = {"train": params.files.train, "validation": params.files.validation}
-        origin = {"source": "files", "files": files, "licence": "as the owner of the files says"}
+        origin = {"source": "files", "files": files, "license": "as the owner of the files says"}
     else:
         from slm.data.hub import open_hub  # here alone: its client takes a second to load
 
@@ -31,7 +31,7 @@ def open_source(params: DataParams) -> tuple[Iterator[Document], dict[str, Any]]
     return _with_progress(documents, total), origin
 
 
-def embedded(params: DataParams) -> Iterator[Document]:
+def synthetic(params: DataParams) -> Iterator[Document]:
     """The first `max_documents` stories of the project's own story grammar, with their probabilities."""
     for story in islice(stories(params.seed), params.max_documents):
         held_out = is_validation(story.text, params.validation_fraction, params.seed)

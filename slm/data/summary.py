@@ -1,55 +1,57 @@
-"""summary.json of a corpus, read back: where the documents are from, and what is known of each split."""
+"""summary.json of a corpus: where its documents are from, and what is known about each split."""
 
 from pathlib import Path
-from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
-from slm.core.config import Section
+from slm.core.config import StrictModel, validate
 from slm.core.files import read_json
 
-LENIENT = ConfigDict(extra="ignore")  # there is more in it than is needed here
-GRAMMAR = "embedded"  # what the source of the project's own stories begins with
+# The file holds more than is needed here.
+LENIENT = ConfigDict(extra="ignore")
+# Prefix of the source of the project's own stories.
+SYNTHETIC = "synthetic"
 
 
-class Entropy(BaseModel):
-    """The entropy of a split's text."""
+class Entropy(StrictModel):
+    """The entropy of a split, where the probability of its documents is known."""
 
-    model_config = Section.model_config | LENIENT
+    model_config = LENIENT
 
     bits_per_byte: float
     standard_error: float
 
 
-class Split(BaseModel):
-    """Counts; the entropy is known of few texts."""
+class Split(StrictModel):
+    """Counts of a split, and its entropy if it is known."""
 
-    model_config = Section.model_config | LENIENT
+    model_config = LENIENT
 
     documents: int
     bytes: int
     entropy: Entropy | None = None
 
 
-class Corpus(Section):
-    """What `write_corpus` in documents.py has written of the corpus."""
+class CorpusSummary(StrictModel):
+    """The parts of summary.json that later stages use."""
 
-    section: ClassVar[str] = "summary"
     model_config = LENIENT
 
     source: str
-    licence: str = ""
-    name: str = ""  # of a dataset of the Hub
+    license: str = ""
+    # The name of a dataset of the Hub.
+    name: str = ""
     train: Split
     validation: Split
-    versions: dict[str, str] = Field(default_factory=dict)  # of libraries
+    # Installed versions of the libraries that read the documents.
+    versions: dict[str, str] = Field(default_factory=dict)
 
     @property
     def is_of_grammar(self) -> bool:
-        """Whether it is of the project's story grammar, of which it is known what is consistent."""
-        return self.source.startswith(GRAMMAR)
+        """Whether the documents are stories of the grammar, whose consistency can be checked."""
+        return self.source.startswith(SYNTHETIC)
 
 
-def read_summary(path: Path) -> Corpus:
-    """Read it. Raises UserError if it is missing or does not say what is needed."""
-    return Corpus.check(read_json(path), path)
+def read_summary(path: Path) -> CorpusSummary:
+    """Read summary.json. Raises UserError if it is missing or incomplete."""
+    return validate(CorpusSummary, read_json(path), str(path))

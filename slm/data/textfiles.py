@@ -14,7 +14,7 @@ from slm.data.documents import Document, hold_out, read_documents
 from slm.data.params import DataParams
 
 SEPARATOR = b"<|endoftext|>"
-ALLOWED = ".txt, .jsonl, .parquet, or a folder of .txt files"
+EXPECTED = ".txt, .jsonl, .parquet, or a folder of .txt files"
 
 
 def read_files(params: DataParams) -> Iterator[Document]:
@@ -53,7 +53,7 @@ def read_texts(path: Path) -> Iterator[str]:
         elif path.suffix == ".parquet":
             yield from chain.from_iterable(read_documents(path))
         else:
-            raise UserError(f"{path}: not a kind of file that can be read; allowed: {ALLOWED}")
+            raise UserError(f"{path}: must be {EXPECTED}")
     except OSError as error:
         raise UserError(f"{error.filename or path}: could not be read: {error.strerror}") from None
 

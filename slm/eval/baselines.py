@@ -118,7 +118,8 @@ def ngram_losses(
         probabilities = _interpolate(continuations, grams, n_train, probabilities)
         grams = longer
     probabilities = _interpolate(grams.at[:n_train], grams, n_train, probabilities)
-    return -np.log(probabilities)
+    losses: np.ndarray = -np.log(probabilities)
+    return losses
 
 
 def _extend(contexts: np.ndarray, tokens: np.ndarray, vocab_size: int) -> Grams:
@@ -140,4 +141,5 @@ def _interpolate(counted: np.ndarray, grams: Grams, n_train: int, lower: np.ndar
     total = np.bincount(grams.context, weights=counts)[context]
     distinct = np.bincount(grams.context, weights=counts > 0)[context]
     discounted = np.maximum(counts[at] - discount, 0) + discount * distinct * lower
-    return np.divide(discounted, total, out=lower.copy(), where=total > 0)
+    probabilities: np.ndarray = np.divide(discounted, total, out=lower.copy(), where=total > 0)
+    return probabilities

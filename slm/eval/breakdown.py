@@ -73,7 +73,7 @@ def by_position(model: GPT, tokens: np.ndarray, end_of_text: int, batch_size: in
     training, although each layer still attends to block_size tokens only.
     """
     block_size = model.params.block_size
-    longest = block_size if model.params.architecture == "classic" else 2 * block_size
+    longest = block_size if model.params.architecture == "gpt2" else 2 * block_size
     length = min(longest, len(tokens))
     n_windows = min(math.ceil(len(tokens) / length), max(1, POSITION_TOKENS // length))
     starts = np.linspace(0, len(tokens) - length, n_windows).astype(np.int64)

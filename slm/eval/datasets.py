@@ -35,7 +35,7 @@ from slm.model.gpt import GPT, cross_entropy
 from slm.results.eval import DatasetMetrics, EvalScope
 from slm.tokenizer.bins import bin_dtype
 from slm.tokenizer.encode import make_encoder
-from slm.tokenizer.tokenizer import END_OF_TEXT, decode, encode
+from slm.tokenizer.tokenizer import decode, encode, end_of_text_id
 
 
 def evaluate_dataset(
@@ -45,7 +45,7 @@ def evaluate_dataset(
 
     Raises UserError if the text cannot be read or is empty, or a document has no last word to predict.
     """
-    dataset, end_of_text = params.datasets[name], tokenizer.token_to_id(END_OF_TEXT)
+    dataset, end_of_text = params.datasets[name], end_of_text_id(tokenizer)
     texts, n_words = read_dataset(name, dataset), 0
     if dataset.metric == "word_perplexity":
         text = running_text(texts)
@@ -121,7 +121,7 @@ def write_tokens(texts: Iterable[str], file: IO[bytes], tokenizer: Tokenizer) ->
 
 def evaluate_last_words(model: GPT, tokenizer: Tokenizer, tokens: np.ndarray, name: str) -> dict[str, float]:
     """Predict each document's last word from up to block_size tokens of that document alone."""
-    end_of_text = tokenizer.token_to_id(END_OF_TEXT)
+    end_of_text = end_of_text_id(tokenizer)
     ends = np.flatnonzero(tokens == end_of_text)
     n_correct, nats, start = 0, 0.0, 0
     with Progress("last-word accuracy", len(ends), "doc") as progress:

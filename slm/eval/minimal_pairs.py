@@ -62,5 +62,5 @@ def count_preferred(model: GPT, tokenizer: Tokenizer, end_of_text: int, batch: l
     compared = torch.tensor(padded, device=model.device)[:, n_shared:]  # (B, T − n_shared)
     logits = model(inputs, last=longest - n_shared)
     losses = cross_entropy(logits, compared, reduction="none").view_as(compared).sum(dim=1)  # (B,)
-    good, bad = losses.view(-1, 2).unbind(dim=1)
-    return int((good < bad).sum())
+    good_losses, bad_losses = losses.view(-1, 2).unbind(dim=1)
+    return int((good_losses < bad_losses).sum())

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from slm.core.config import ITEM_NAME, Section, StrictModel
+from slm.core.config import ITEM_NAME, ParamsSection, StrictModel
 from slm.data.params import DataHub, Name
 
 
@@ -27,7 +27,7 @@ class Dataset(StrictModel):
         return hub
 
 
-class EvaluateParams(Section):
+class EvaluateParams(ParamsSection):
     """Evaluation on the validation split and on other datasets."""
 
     section: ClassVar[str] = "evaluate"

@@ -4,11 +4,11 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from slm.core.config import Section
+from slm.core.config import ParamsSection
 from slm.generate.params import SampleParams
 
 
-class EvalSamplesParams(Section):
+class EvalSamplesParams(ParamsSection):
     """The samples to evaluate: their number, and temperatures besides that of the section `sample`."""
 
     section: ClassVar[str] = "eval_samples"

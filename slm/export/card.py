@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from slm.core.markdown import table
-from slm.data.summary import Corpus
+from slm.data.summary import CorpusSummary
 from slm.model.gpt import GPT, n_params
 from slm.model.huggingface import model_type
 from slm.report.card import Facts, architecture, card, read_facts
@@ -71,8 +71,8 @@ def _findings(facts: Facts) -> list[str]:
     return [_table(card(facts)), "On the texts that were held out:", _table(numbers)]
 
 
-def _front_matter(corpus: Corpus | None) -> str:
-    """What the Hub reads. Under what licence a model of other people's texts goes, its owner has to say."""
+def _front_matter(corpus: CorpusSummary | None) -> str:
+    """What the Hub reads. Under what license a model of other people's texts goes, its owner has to say."""
     lines = ["library_name: transformers", "pipeline_tag: text-generation"]
     if corpus:
         lines += ["license: mit"] if corpus.is_of_grammar else []

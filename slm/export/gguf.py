@@ -31,8 +31,8 @@ def write_gguf(model: GPT, tokenizer: Tokenizer, path: Path, quantize: str | Non
     kind = model_type(model.params)
     if kind not in ARCHITECTURES:
         raise UserError(
-            f"model.mlp: {model.params.mlp} is not allowed for llama.cpp; "
-            "allowed: swiglu, or model.architecture: classic"
+            "model.activation: must be swiglu for llama.cpp, or model.architecture must be gpt2, got "
+            f"{model.params.activation}"
         )
     names = gguf.get_tensor_name_map(ARCHITECTURES[kind], model.params.n_layer)
     with replacing(path) as temporary:
@@ -68,7 +68,7 @@ def _add_sizes(writer: GGUFWriter, model: GPT, tokenizer: Tokenizer) -> None:
     writer.add_embedding_length(params.n_embd)
     writer.add_feed_forward_length(config.get("intermediate_size", 4 * params.n_embd))
     writer.add_head_count(params.n_head)
-    if params.architecture == "classic":
+    if params.architecture == "gpt2":
         writer.add_layer_norm_eps(config["layer_norm_epsilon"])
         return
     writer.add_head_count_kv(params.kv_heads)

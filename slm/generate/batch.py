@@ -139,18 +139,21 @@ class Batch:
         tokens.
         """
         params = self.model.params
-        if params.architecture == "classic" and self._cache.seen == params.block_size:
+        if params.architecture == "gpt2" and self._cache.seen == params.block_size:
             n_dropped = self._ids.size(1) - params.block_size
             lengths = torch.tensor([s.length for s in self.sequences], device=self._ids.device)
             padding = (params.block_size - lengths).clamp(min=0)
             self._cache = Cache(params, padding, self.model.head_weight.dtype)
-            return self.model(self._ids[:, n_dropped:], last=1, cache=self._cache)[:, -1]
-        return self.model(self._ids[:, -1:], last=1, cache=self._cache)[:, -1]
+            unseen = self._ids[:, n_dropped:]
+        else:
+            unseen = self._ids[:, -1:]
+        logits: Tensor = self.model(unseen, last=1, cache=self._cache)
+        return logits[:, -1]
 
     def _prefill(self, ids: Tensor, padding: Tensor) -> Cache:
         """Return a cache of prompts (P, T) with `padding` (P,) tokens on their left."""
         params = self.model.params
-        if params.architecture == "classic":
+        if params.architecture == "gpt2":
             # It has no positions for more than block_size tokens.
             n_dropped = max(0, ids.size(1) - params.block_size)
             ids, padding = ids[:, n_dropped:], (padding - n_dropped).clamp(min=0)

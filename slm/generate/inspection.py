@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from slm.model.gpt import GPT
 from slm.results.samples import Inspection
-from slm.tokenizer.tokenizer import END_OF_TEXT, decode, tiktoken_encoding
+from slm.tokenizer.tokenizer import decode, end_of_text_id, tiktoken_encoding
 
 N_ALTERNATIVES = 5
 # Attention weights are recorded for this many tokens; their number grows with the square.
@@ -71,7 +71,7 @@ def inspect(model: GPT, tokenizer: Tokenizer, ids: list[int], n_given: int = 0) 
     model must be in `eval` mode.
     """
     ids = ids[: model.params.block_size]
-    end_of_text = tokenizer.token_to_id(END_OF_TEXT)
+    end_of_text = end_of_text_id(tokenizer)
     sequence = torch.tensor([[end_of_text, *ids]], device=model.device)  # (1, N + 1)
     probabilities = model(sequence[:, :-1])[0].softmax(-1)  # (N, V)
     best = probabilities.topk(min(N_ALTERNATIVES, model.vocab_size))

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from slm.core.config import Section
+from slm.core.config import ParamsSection
 
 # Defaults of the command line, of `slm.load(…).generate` and of the web page.
 DEFAULTS: dict[str, Any] = {
@@ -19,7 +19,7 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-class GenerationParams(Section):
+class GenerationParams(ParamsSection):
     """How the next token is sampled, and when a sequence ends; slm/generate/sampling.py has the formulas."""
 
     section: ClassVar[str] = "options"

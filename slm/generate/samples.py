@@ -7,14 +7,14 @@ from slm.core.progress import Progress
 from slm.generate.batch import generate
 from slm.generate.params import SampleParams
 from slm.model.gpt import GPT
-from slm.tokenizer.tokenizer import END_OF_TEXT, decode, encode
+from slm.tokenizer.tokenizer import decode, encode, end_of_text_id
 
 
 def generate_samples(model: GPT, tokenizer: Tokenizer, params: SampleParams) -> list[list[list[int]]]:
     """Return the token ids of `num_samples` continuations of each prompt, as `generate` does."""
     prompts = [encode(tokenizer, prompt) for prompt in params.prompts]
     with Progress("sampling", None, "tok") as progress:
-        return generate(model, prompts, params, tokenizer.token_to_id(END_OF_TEXT), progress)
+        return generate(model, prompts, params, end_of_text_id(tokenizer), progress)
 
 
 def samples_markdown(samples: list[list[list[int]]], tokenizer: Tokenizer, params: SampleParams) -> str:

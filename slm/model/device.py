@@ -76,7 +76,7 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
         name = allowed[0]
     if name not in allowed:
         choices = ", ".join(["auto", *allowed])
-        raise UserError(f"train.dtype: {name!r} is not allowed on {device}; allowed: {choices}")
+        raise UserError(f"train.dtype: must be one of {choices} on {device}, got {name!r}")
     return getattr(torch, name)
 
 
@@ -102,7 +102,7 @@ def _device(name: str, n_cuda: int, local_rank: str | None) -> torch.device:
         name = f"cuda:{local_rank}"
     if name not in found:
         choices = ", ".join(["auto", *found])
-        raise UserError(f"SLM_DEVICE: {name!r} is not allowed on this machine; allowed: {choices}")
+        raise UserError(f"SLM_DEVICE: must be one of {choices} on this machine, got {name!r}")
     return torch.device(name)
 
 
@@ -111,7 +111,7 @@ def _set_threads() -> None:
     if threads is None:
         return
     if not re.fullmatch(r"[1-9]\d{0,3}", threads):
-        raise UserError(f"SLM_THREADS: {threads!r} is not allowed; allowed: a whole number from 1 to 9999")
+        raise UserError(f"SLM_THREADS: must be a whole number from 1 to 9999, got {threads!r}")
     torch.set_num_threads(int(threads))
 
 

@@ -15,19 +15,20 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from slm.core.config import validate
 from slm.core.errors import UserError
 from slm.core.files import read_json, replacing, write_json
-from slm.model.classic import ClassicGPT
-from slm.model.modern import ModernGPT
+from slm.model.gpt2 import GPT2
 from slm.model.params import ModelConfig, ModelParams
+from slm.model.rope import RopeGPT
 
-GPT = ClassicGPT | ModernGPT
+GPT = GPT2 | RopeGPT
 IGNORED = -1  # a target that counts for nothing
 
 
 def new_gpt(params: ModelParams, vocab_size: int) -> GPT:
     """A new model, its weights drawn from torch's random numbers."""
-    return (ModernGPT if params.architecture == "modern" else ClassicGPT)(params, vocab_size)
+    return (RopeGPT if params.architecture == "rope" else GPT2)(params, vocab_size)
 
 
 def gpt_shapes(params: ModelParams, vocab_size: int) -> GPT:
@@ -80,7 +81,7 @@ def load_model(folder: Path, device: torch.device | str = "cpu", vocab_size: int
     Only JSON and safetensors are read: neither can hold code. Raises UserError if a file is missing, cut
     short or not of the shapes that config.json promises, or a weight is no number.
     """
-    config = ModelConfig.check(read_json(folder / CONFIG), folder / CONFIG)
+    config = validate(ModelConfig, read_json(folder / CONFIG), str(folder / CONFIG))
     if vocab_size not in (None, config.vocab_size):
         raise UserError(
             f"{folder / CONFIG}: config.vocab_size: {config.vocab_size} found, the tokens are of {vocab_size}"

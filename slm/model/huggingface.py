@@ -25,8 +25,8 @@ from torch import Tensor
 
 from slm.core.errors import UserError
 from slm.model.gpt import GPT
-from slm.model.modern import NORM_EPS, ROTARY_BASE, ModernGPT, norm
 from slm.model.params import ModelParams
+from slm.model.rope import NORM_EPS, ROTARY_BASE, RopeGPT, norm
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 ACTIVATIONS = {"gelu": "gelu_pytorch_tanh", "relu2": "relu2", "swiglu": "silu"}
@@ -42,20 +42,20 @@ class Architecture(NamedTuple):
     names: dict[str, str]  # parts of the names of weights: this project's, and its own
 
 
-MODERN_KEYS = {
+ROPE_KEYS = {
     "n_layer": "num_hidden_layers",
     "n_head": "num_attention_heads",
     "n_kv_head": "num_key_value_heads",
     "n_embd": "hidden_size",
     "block_size": "max_position_embeddings",
-    "mlp": "hidden_act",
+    "activation": "hidden_act",
 }
-MODERN_FIXED = {
+ROPE_FIXED = {
     "rms_norm_eps": NORM_EPS,
     "rope_parameters": {"rope_type": "default", "rope_theta": ROTARY_BASE},
     "attention_bias": False,
 }
-MODERN_NAMES = {
+ROPE_NAMES = {
     "token_embedding": "model.embed_tokens",
     "head.weight": HEAD,
     "blocks": "model.layers",
@@ -67,7 +67,7 @@ MODERN_NAMES = {
 ARCHITECTURES = {  # by the `model_type` of their config
     "gpt2": Architecture(
         "GPT2LMHeadModel",
-        "classic",
+        "gpt2",
         keys={"n_layer": "n_layer", "n_head": "n_head", "n_embd": "n_embd", "block_size": "n_positions"},
         fixed={  # its defaults, too: a published config may leave them out
             "activation_function": "gelu_new",
@@ -91,17 +91,17 @@ ARCHITECTURES = {  # by the `model_type` of their config
     ),
     "nanochat": Architecture(
         "NanoChatForCausalLM",
-        "modern",
-        keys=MODERN_KEYS | {"tied": "tie_word_embeddings"},
-        fixed=MODERN_FIXED | {"final_logit_softcapping": None},
-        names=MODERN_NAMES | {"mlp.up": "mlp.fc1", "mlp.down": "mlp.fc2"},
+        "rope",
+        keys=ROPE_KEYS | {"tie_embeddings": "tie_word_embeddings"},
+        fixed=ROPE_FIXED | {"final_logit_softcapping": None},
+        names=ROPE_NAMES | {"mlp.up": "mlp.fc1", "mlp.down": "mlp.fc2"},
     ),
     "qwen3": Architecture(
         "Qwen3ForCausalLM",
-        "modern",
-        keys=MODERN_KEYS,
-        fixed=MODERN_FIXED | {"tie_word_embeddings": False},  # its embedding is a normed one, its head is not
-        names=MODERN_NAMES
+        "rope",
+        keys=ROPE_KEYS,
+        fixed=ROPE_FIXED | {"tie_word_embeddings": False},  # its embedding is a normed one, its head is not
+        names=ROPE_NAMES
         | {"mlp.gate": "mlp.gate_proj", "mlp.up": "mlp.up_proj", "mlp.down": "mlp.down_proj"},
     ),
 }
@@ -109,9 +109,9 @@ ARCHITECTURES = {  # by the `model_type` of their config
 
 def model_type(params: ModelParams) -> str:
     """The `model_type` of the architecture that these params make, a key of ARCHITECTURES."""
-    if params.architecture == "classic":
+    if params.architecture == "gpt2":
         return "gpt2"
-    return "qwen3" if params.mlp == "swiglu" else "nanochat"
+    return "qwen3" if params.activation == "swiglu" else "nanochat"
 
 
 def to_config(model: GPT, end_of_text: int) -> dict[str, Any]:
@@ -121,9 +121,9 @@ def to_config(model: GPT, end_of_text: int) -> dict[str, Any]:
     config = {"architectures": [there.name], "model_type": kind, "dtype": "float32"}
     config |= {"vocab_size": model.vocab_size, "bos_token_id": end_of_text, "eos_token_id": end_of_text}
     config |= {key: values_of(params)[ours] for ours, key in there.keys.items()} | there.fixed
-    if isinstance(model, ModernGPT):
+    if isinstance(model, RopeGPT):
         config |= {
-            "hidden_act": ACTIVATIONS[params.mlp],
+            "hidden_act": ACTIVATIONS[params.activation],
             "intermediate_size": model.blocks[0].mlp.up.out_features,
             "attention_dropout": params.dropout,
             "pad_token_id": None,  # NanoChat's would be an ordinary token
@@ -154,13 +154,13 @@ def from_weights(weights: dict[str, Tensor], model: GPT, path: Path) -> dict[str
     params = model.params
     for name, value in _constants(model).items():
         if not torch.equal(weights[name], value):
-            cause = "model.bias: false" if params.architecture == "classic" else "model.mlp: swiglu"
+            cause = "model.bias: false" if params.architecture == "gpt2" else "model.activation: swiglu"
             raise UserError(f"{path}: {name}: must be {value[0]:g} throughout for {cause}")
     found = {}
     for name in model.state_dict():
         found[name] = _turned(name, weights[_renamed(name, params)], params).clone()
     if model_type(params) == "qwen3":
-        found["token_embedding.weight"] = _before_norm(weights, params.tied, path)
+        found["token_embedding.weight"] = _before_norm(weights, params.tie_embeddings, path)
     return found
 
 
@@ -216,9 +216,9 @@ def _before_norm(weights: dict[str, Tensor], is_tied: bool, path: Path) -> Tenso
     normed, head = weights[EMBEDDING], weights[HEAD]
     if is_tied:
         if not torch.allclose(norm(head), normed, atol=1e-5):
-            raise UserError(f"{path}: {HEAD}: must be the embedding for model.tied: true")
+            raise UserError(f"{path}: {HEAD}: must be the embedding for model.tie_embeddings: true")
         return head.clone()
     m = normed.double().square().mean(-1, keepdim=True)  # (V, 1)
     if m.max() > 1 + 1e-5:
-        raise UserError(f"{path}: {EMBEDDING}: must be normed for model.mlp: swiglu")
+        raise UserError(f"{path}: {EMBEDDING}: must be normed for model.activation: swiglu")
     return (normed * (NORM_EPS / (1 - m).clamp(min=1e-9)).sqrt()).float()

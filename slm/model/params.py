@@ -1,65 +1,86 @@
-"""The section `model` of params.yaml: the architecture and the shape of the network."""
+"""The section `model` of params.yaml, and config.json of a saved model."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from slm.core.config import Section
+from slm.core.config import ParamsSection, StrictModel
 
 
-class ModelParams(Section):
-    """The sizes of a GPT, under the names that GPT-2 made common; the tokens bring the vocabulary's."""
+class ModelParams(ParamsSection):
+    """The architecture and sizes of a GPT; the tokenizer sets the vocabulary size."""
 
     section: ClassVar[str] = "model"
 
-    architecture: Literal["modern", "classic"]  # classic: GPT-2's
+    # gpt2: learned positions, LayerNorm, GELU. rope: rotary positions, RMSNorm, QK-norm and more.
+    architecture: Literal["rope", "gpt2"]
     n_layer: Annotated[int, Field(ge=1, le=1_000)]
     n_head: Annotated[int, Field(ge=1, le=1_000)]
-    n_kv_head: Annotated[int, Field(ge=1, le=1_000)] | None  # of modern: of keys and values; null: n_head
+    # Of rope: key-value heads, shared by the query heads; null is n_head.
+    n_kv_head: Annotated[int, Field(ge=1, le=1_000)] | None
     n_embd: Annotated[int, Field(ge=1, le=100_000)]
-    block_size: Annotated[int, Field(ge=1, le=1_000_000)]  # the longest context, in tokens
-    mlp: Literal["gelu", "relu2", "swiglu"]  # of modern; classic's is gelu
-    tied: bool  # of modern: the head is the token embedding; classic's always is
+    # The longest context, in tokens.
+    block_size: Annotated[int, Field(ge=1, le=1_000_000)]
+    # Of rope; gpt2 has gelu.
+    activation: Literal["gelu", "relu2", "swiglu"]
+    # Of rope; gpt2 always ties them.
+    tie_embeddings: bool
     dropout: Annotated[float, Field(ge=0, lt=1)]
-    bias: bool  # of classic: in the linear layers and the layer norms
+    # Of gpt2: in linear layers and LayerNorms.
+    bias: bool
 
     @property
     def head_size(self) -> int:
+        """Channels per head."""
         return self.n_embd // self.n_head
 
     @property
     def kv_heads(self) -> int:
-        """Heads of keys and values."""
-        return self.n_kv_head if self.architecture == "modern" and self.n_kv_head else self.n_head
+        """Key-value heads."""
+        return self.n_kv_head if self.architecture == "rope" and self.n_kv_head else self.n_head
 
+    # A field that is wrong itself is missing from info.data.
     @field_validator("n_kv_head")
     @classmethod
-    def _groups_are_whole(cls, n_kv_head: int | None, info: ValidationInfo) -> int | None:
-        n_head = info.data.get("n_head", 0)  # not there if it is wrong itself
+    def _divides_n_head(cls, n_kv_head: int | None, info: ValidationInfo) -> int | None:
+        n_head = info.data.get("n_head", 0)
         if n_kv_head and n_head % n_kv_head:
-            raise ValueError(f"{n_kv_head} is not allowed; allowed: a divisor of n_head, which is {n_head}")
+            raise ValueError(f"must be a divisor of n_head = {n_head}, got {n_kv_head}")
         return n_kv_head
 
     @field_validator("n_embd")
     @classmethod
-    def _heads_share_the_channels(cls, n_embd: int, info: ValidationInfo) -> int:
+    def _is_a_multiple_of_n_head(cls, n_embd: int, info: ValidationInfo) -> int:
         n_head = info.data.get("n_head", 1)
         if n_embd % n_head:
-            raise ValueError(f"{n_embd} is not allowed; allowed: a multiple of n_head, which is {n_head}")
-        if info.data.get("architecture") == "modern" and n_embd // n_head % 2:
-            what = f"rotary positions turn pairs of channels, so a multiple of 2 × n_head, which is {n_head}"
-            raise ValueError(f"{n_embd} is not allowed; allowed: {what}")
+            raise ValueError(f"must be a multiple of n_head = {n_head}, got {n_embd}")
+        if info.data.get("architecture") == "rope" and n_embd // n_head % 2:
+            raise ValueError(
+                f"must be a multiple of 2 × n_head = {2 * n_head}, because rotary positions rotate pairs of "
+                f"channels, got {n_embd}"
+            )
         return n_embd
 
 
-class ModelConfig(Section):
+class ModelConfig(StrictModel):
     """config.json of a saved model."""
-
-    section: ClassVar[str] = "config"
 
     architecture: Literal["gpt"]
     vocab_size: Annotated[int, Field(ge=1, le=1_000_000)]
     model: ModelParams
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_old_names(cls, values: Any) -> Any:
+        """Accept models saved with the old names of keys and architectures."""
+        if not (isinstance(values, dict) and isinstance(values.get("model"), dict)):
+            return values
+        keys = {"mlp": "activation", "tied": "tie_embeddings"}
+        model = {keys.get(key, key): value for key, value in values["model"].items()}
+        architectures = {"classic": "gpt2", "modern": "rope"}
+        if (old := model.get("architecture")) in architectures:
+            model["architecture"] = architectures[old]
+        return values | {"model": model}
 
     def flops_per_token(self, num_params: int) -> int:
         """Return the operations to train on one token: 6N + 12·L·C·T (Chowdhery et al. 2022, appendix B).
@@ -67,9 +88,9 @@ class ModelConfig(Section):
         N are the parameters without embeddings that are only looked up, L layers, C channels, T the context.
         """
         sizes = self.model
-        if sizes.architecture == "classic":
-            # Positions; the token embedding is the head, which multiplies.
+        if sizes.architecture == "gpt2":
+            # Positions are looked up; the token embedding is also the output head, which multiplies.
             num_params -= sizes.block_size * sizes.n_embd
-        elif not sizes.tied:
+        elif not sizes.tie_embeddings:
             num_params -= self.vocab_size * sizes.n_embd
         return 6 * num_params + 12 * sizes.n_layer * sizes.n_embd * sizes.block_size

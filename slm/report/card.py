@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from slm.core.files import read_json
 from slm.core.tables import read_result
-from slm.data.summary import Corpus, read_summary
+from slm.data.summary import CorpusSummary, read_summary
 from slm.model.params import ModelConfig, ModelParams
 from slm.report.display import millions, power_of_ten
 from slm.results.eval import EvalMetrics
@@ -22,7 +21,7 @@ COMMAND = "python3 -m venv .venv && . .venv/bin/activate && pip install -r requi
 class Facts(NamedTuple):
     """The results that a model card states."""
 
-    corpus: Corpus
+    corpus: CorpusSummary
     tokens: TokensMetrics
     model: ModelConfig
     train: TrainMetrics
@@ -39,7 +38,7 @@ def read_facts(root: Path, model: Path) -> Facts:
     return Facts(
         corpus=read_summary(root / "data/corpus/summary.json"),
         tokens=read_result(reports / "tokens.json", TokensMetrics),
-        model=ModelConfig.check(read_json(model / "config.json"), model / "config.json"),
+        model=read_result(model / "config.json", ModelConfig),
         train=read_result(reports / "train.json", TrainMetrics),
         train_details=read_result(reports / "details/train.json", TrainDetails),
         eval=read_result(reports / "eval.json", EvalMetrics),
@@ -69,23 +68,23 @@ def card(facts: Facts) -> dict[str, str]:
 
 def architecture(sizes: ModelParams) -> str:
     """Return the kind of Transformer in the field's terms."""
-    if sizes.architecture == "classic":
+    if sizes.architecture == "gpt2":
         return "GPT-2 (learned positions, LayerNorm, GELU, tied embeddings)"
     grouped = f"{sizes.kv_heads} key-value heads, " if sizes.kv_heads < sizes.n_head else ""
-    embeddings = "tied embeddings" if sizes.tied else "untied embeddings"
-    return f"Transformer (RoPE, RMSNorm, QK-norm, {grouped}{ACTIVATIONS[sizes.mlp]}, {embeddings})"
+    embeddings = "tied embeddings" if sizes.tie_embeddings else "untied embeddings"
+    return f"Transformer (RoPE, RMSNorm, QK-norm, {grouped}{ACTIVATIONS[sizes.activation]}, {embeddings})"
 
 
-def source(corpus: Corpus) -> str:
+def source(corpus: CorpusSummary) -> str:
     """Return where the documents come from."""
     if corpus.source == "hub":
         return f"{corpus.name}, from the Hugging Face Hub"
     return "files of the user" if corpus.source == "files" else corpus.source.partition(": ")[2]
 
 
-def license_of(corpus: Corpus) -> str:
+def license_of(corpus: CorpusSummary) -> str:
     """Return the license of the documents, as far as it is known."""
     if corpus.is_of_grammar:
-        return f"{corpus.licence}, the project’s own"
-    known = LICENSES.get(corpus.name, corpus.licence)
+        return f"{corpus.license}, the project’s own"
+    known = LICENSES.get(corpus.name, corpus.license)
     return UNKNOWN_LICENSE if known in ("", "not stated") else known

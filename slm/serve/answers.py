@@ -47,7 +47,7 @@ class Answer(ABC):
         for prompt in prompts:
             ids = tuple(encode(writer.tokenizer, prompt))
             if len(ids) > MAX_PROMPT:
-                raise NoAnswer(400, f"a prompt has {len(ids)} tokens; allowed: {MAX_PROMPT}", param)
+                raise NoAnswer(400, f"a prompt must have at most {MAX_PROMPT} tokens, got {len(ids)}", param)
             self._n_prompt_tokens += len(ids)
             for sample in range(asked.n):
                 text = Sequence(ids, params, new_rng(params.seed, sample), n_top_logprobs)

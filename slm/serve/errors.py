@@ -1,6 +1,7 @@
 """What a client reads instead of an answer: an error in OpenAI's form."""
 
 import json
+import re
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -59,4 +60,5 @@ def _describe(error: dict[str, Any], supported: list[str]) -> tuple[str | None, 
         return field, f"{name}: {message.removeprefix('Value error, ')}"
     if "should" not in message:
         return field, f"{name}: {message}"
-    return field, f"{name}: {SHORT.repr(error['input'])} {message[message.index('should') :]}"
+    problem = re.sub(r"^[\w ]+ should ", "must ", message)
+    return field, f"{name}: {problem}, got {SHORT.repr(error['input'])}"

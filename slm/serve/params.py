@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_validator, model_validator
 
-from slm.core.config import SHORT, Section
+from slm.core.config import SHORT, StrictModel
 from slm.generate.params import DEFAULTS, GenerationParams, check_text, generation_params
 
 MODEL = "slm"  # the name of the one model that is served
@@ -19,7 +19,7 @@ MAX_STOPS, MAX_STOP = 4, 100  # strings, characters of each
 def _as_list(value: Any) -> Any:
     strings = [value] if isinstance(value, str) else value
     if not isinstance(strings, list) or not all(isinstance(string, str) for string in strings):
-        raise ValueError(f"{SHORT.repr(value)} is not allowed; allowed: a string or a list of strings")
+        raise ValueError(f"must be a string or a list of strings, got {SHORT.repr(value)}")
     return [check_text(string) for string in strings]
 
 
@@ -30,7 +30,7 @@ NTokens = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
 class Body(BaseModel):
     """A JSON object; null is as good as nothing."""
 
-    model_config = Section.model_config
+    model_config = StrictModel.model_config
     # OpenAI's fields that are not supported, with the values that change nothing: clients like to send them.
     without_effect: ClassVar[dict[str, list[Any]]] = {}
 
@@ -95,8 +95,8 @@ class CompletionRequest(WritingRequest):
     @model_validator(mode="after")
     def _has_not_too_many_texts(self) -> Self:
         if not 1 <= self.n * len(self.prompt) <= MAX_TEXTS:
-            asked = f"{self.n} texts for each of {len(self.prompt)} prompts"
-            raise ValueError(f"{asked}; allowed: 1 to {MAX_TEXTS} in all")
+            number = f"n = {self.n} for {len(self.prompt)} prompts"
+            raise ValueError(f"n × prompts must be 1 to {MAX_TEXTS}, got {number}")
         return self
 
 
@@ -125,6 +125,6 @@ class ChatRequest(WritingRequest):
     def _take_turns(cls, messages: list[Message]) -> list[Message]:
         roles = [message.role for message in messages]
         if roles != ["user", *["assistant", "user"] * (len(roles) // 2)]:
-            asked = f"the roles are {SHORT.repr(roles)}"
-            raise ValueError(f"{asked}; allowed: user and assistant in turn, the first and the last user")
+            expected = "user and assistant in turn, the first and the last user"
+            raise ValueError(f"the roles must be {expected}, got {SHORT.repr(roles)}")
         return messages

@@ -2,19 +2,17 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
-from slm.core.config import ITEM_NAME, NOT_SET, Section
+from slm.core.config import ITEM_NAME, NOT_SET, ParamsSection, StrictModel
 from slm.data.params import Name
 from slm.train.params import Count, TrainParams
 
 Task = Literal["story", "continuation", "summary", "qa", "chat"]
 
 
-class SFTRun(BaseModel):
+class SFTRun(StrictModel):
     """The data and the length of one fine-tuning run, and how the result is evaluated."""
-
-    model_config = Section.model_config
 
     # A file of conversations. With `tasks` it is not read.
     file: Name
@@ -35,7 +33,7 @@ class SFTRun(BaseModel):
     @classmethod
     def _has_data(cls, tasks: dict[Task, float] | None, info: ValidationInfo) -> dict[Task, float] | None:
         if tasks is None and info.data.get("file") == NOT_SET:
-            raise ValueError("null needs a file of conversations in `file`")
+            raise ValueError("must be a mapping of tasks, or null with a `file` of conversations")
         return tasks
 
     def train_params(self, train: TrainParams) -> TrainParams:
@@ -54,13 +52,13 @@ class SFTRun(BaseModel):
             "min_lr": 0.0,
             "warmup_steps": warmup_steps,
             "decay_steps": self.max_steps - warmup_steps,
-            "length_warmup_steps": 0,
+            "seq_len_warmup_steps": 0,
             "patience": 0,
         }
         return TrainParams.check(train.model_dump() | changes)
 
 
-class SFTParams(Section):
+class SFTParams(ParamsSection):
     """All runs. Each key names a model and the stages sft@NAME and eval_sft@NAME."""
 
     section: ClassVar[str] = "sft"

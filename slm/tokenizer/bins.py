@@ -4,12 +4,12 @@ The ids are little-endian uint16, or uint32 where the vocabulary needs it; `meta
 """
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from slm.core.config import Section
+from slm.core.config import StrictModel, validate
 from slm.core.errors import UserError
 from slm.core.files import read_json, write_json
 
@@ -19,23 +19,20 @@ Count = Annotated[int, Field(ge=0)]
 BLOCK = 1 << 24  # ids looked at at a time
 
 
-class SplitMeta(BaseModel):
+class SplitMeta(StrictModel):
     """How much a split holds; `bytes` are those of its texts in UTF-8."""
-
-    model_config = Section.model_config
 
     tokens: Count
     documents: Count
     bytes: Count
 
 
-class TokensMeta(Section):
-    """What meta.json says of the bins."""
-
-    section: ClassVar[str] = "tokens"
+class TokensMeta(StrictModel):
+    """meta.json: the vocabulary and the contents of the bins."""
 
     vocab_size: Count
-    end_of_text: Count  # the id after each text
+    # The id after each document.
+    end_of_text: Count
     dtype: Literal["uint16", "uint32"]
     train: SplitMeta
     validation: SplitMeta
@@ -43,11 +40,9 @@ class TokensMeta(Section):
     @field_validator("end_of_text")
     @classmethod
     def _is_a_token(cls, end_of_text: int, info: ValidationInfo) -> int:
-        vocab_size = info.data.get("vocab_size", end_of_text + 1)  # not there if it is wrong itself
+        vocab_size = info.data.get("vocab_size", end_of_text + 1)
         if end_of_text >= vocab_size:
-            raise ValueError(
-                f"{end_of_text} is not allowed; allowed: less than vocab_size, which is {vocab_size}"
-            )
+            raise ValueError(f"must be less than vocab_size = {vocab_size}, got {end_of_text}")
         return end_of_text
 
 
@@ -63,7 +58,7 @@ def write_meta(tokens: Path, meta: TokensMeta) -> None:
 
 def read_meta(tokens: Path) -> TokensMeta:
     """Read meta.json. Raises UserError if it is missing or says something else."""
-    return TokensMeta.check(read_json(tokens / META), tokens / META)
+    return validate(TokensMeta, read_json(tokens / META), str(tokens / META))
 
 
 def open_bin(tokens: Path, split: str, at_least: int = 1) -> np.ndarray:

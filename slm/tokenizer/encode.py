@@ -30,7 +30,7 @@ Encoder = Callable[[list[str]], np.ndarray]  # texts to their ids, each text's f
 
 def write_bins(corpus: Path, tokens: Path, tokenizer_file: Path, params: TokenizerParams) -> None:
     """Make the tokenizer and encode both splits of the corpus: all files whole, or none."""
-    if params.kind == "gpt2":
+    if params.type == "gpt2":
         tokenizer = gpt2()
     else:
         tokenizer = train_bpe(sample_texts(corpus / "train.parquet"), params.vocab_size)

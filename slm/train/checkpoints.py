@@ -1,9 +1,9 @@
-"""What a training needs to go on where it stopped, on disk, outside of what DVC knows.
+"""Checkpoints: all that training needs to resume, on disk, outside of what DVC tracks.
 
-`.slm/states/` has a folder for each training. Its name is a fingerprint of all that can change the result, in
-two parts: trainings that share the first go the same way until one of them stops or lets the learning rate
-fall. In it, `<step>-<digest>.safetensors` is the state after so many steps; the digest of its bytes tells a
-whole file from a torn one. Deleting the folder starts afresh; so does SLM_FRESH=1, once.
+`.slm/checkpoints/` has a folder for each run. Its name is a fingerprint of all that can change the result, in
+two parts: runs that share the first are identical until one of them stops or enters its decay phase. In it,
+`<step>-<digest>.safetensors` is the checkpoint after that many steps; the digest of its bytes detects corrupt
+files. Deleting the folder, or SLM_NO_RESUME=1, starts from scratch.
 """
 
 import json
@@ -172,16 +172,16 @@ def _remove(paths: Iterable[Path]) -> None:
 
 
 def _wants_fresh() -> bool:
-    return os.environ.get("SLM_FRESH", "0") not in {"", "0"}
+    return os.environ.get("SLM_NO_RESUME", "0") not in {"", "0"}
 
 
 def _seconds_between() -> float:
-    """SLM_SAVE_SECONDS, or the default."""
-    text = os.environ.get("SLM_SAVE_SECONDS", str(SECONDS))
+    """SLM_CHECKPOINT_INTERVAL, or the default."""
+    text = os.environ.get("SLM_CHECKPOINT_INTERVAL", str(SECONDS))
     try:
         seconds = float(text)
         if 0 <= seconds < float("inf"):
             return seconds
     except ValueError:
         pass
-    raise UserError(f"SLM_SAVE_SECONDS: {text!r} is not allowed; allowed: a number of seconds, 0 or more")
+    raise UserError(f"SLM_CHECKPOINT_INTERVAL: must be a number of seconds, 0 or more, got {text!r}")

@@ -49,10 +49,10 @@ class Windows:
         for name, tokens in (("training", train), ("validation", validation)):
             if not len(tokens):
                 raise UserError(f"the {name} split is empty; it needs at least one token")
-        if params.length_warmup_steps and block_size % MOST_PIECES:
+        if params.seq_len_warmup_steps and block_size % MOST_PIECES:
             raise UserError(
-                f"model.block_size: {block_size} is not allowed with train.length_warmup_steps; "
-                f"allowed: a multiple of {MOST_PIECES}"
+                f"model.block_size: must be a multiple of {MOST_PIECES} with train.seq_len_warmup_steps, "
+                f"got {block_size}"
             )
         self._train, self._validation, self._block_size, self._params = train, validation, block_size, params
         self.n_targets = len(train)

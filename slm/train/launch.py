@@ -43,10 +43,12 @@ def together(n_rows: int, module: str) -> Iterator[bool]:
         yield True
         return
     if device.type not in BACKENDS:
-        raise UserError(f"SLM_DEVICE: {device} is not allowed for {n} processes; allowed: cpu, cuda")
+        raise UserError(f"SLM_DEVICE: must be cpu or cuda for {n} processes, got {device}")
     if n_rows % n:
-        what = f"train.batch_size × train.grad_accum_steps: {n_rows} is not allowed for {n} processes"
-        raise UserError(f"{what}; allowed: a multiple of {n}")
+        raise UserError(
+            f"train.batch_size × train.grad_accum_steps: must be a multiple of {n}, the number of processes, "
+            f"got {n_rows}"
+        )
     with _following() if is_started else _leading(n, module):
         with in_contact():
             dist.init_process_group(BACKENDS[device.type])
@@ -62,12 +64,13 @@ def how_many(n_rows: int, usual: int, most: int) -> int:
     if asked is None:
         n = max(n for n in allowed if n <= usual)
         if n < usual:
-            print(f"training: on {n} of {usual} GPUs, which can share {n_rows} rows a step", file=sys.stderr)
+            reason = f"{n_rows} sequences per step must divide evenly"
+            print(f"training: using {n} of {usual} GPUs: {reason}", file=sys.stderr)
         return n
     if asked not in map(str, allowed):
-        why = f"which can share train.batch_size × train.grad_accum_steps = {n_rows} rows a step"
         raise UserError(
-            f"SLM_PROCESSES: {asked!r} is not allowed; allowed: {', '.join(map(str, allowed))}, {why}"
+            f"SLM_PROCESSES: must be one of {', '.join(map(str, allowed))}, which divide "
+            f"train.batch_size × train.grad_accum_steps = {n_rows}, got {asked!r}"
         )
     return int(asked)
 

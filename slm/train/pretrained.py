@@ -55,7 +55,7 @@ def _check_config(config: Any, params: ModelParams, path: Path) -> None:
     """
     kind = config.get("model_type") if isinstance(config, dict) else None
     if kind not in ARCHITECTURES:
-        raise UserError(f"{path}: model_type: {kind!r} is not allowed; allowed: {', '.join(ARCHITECTURES)}")
+        raise UserError(f"{path}: model_type: must be one of {', '.join(ARCHITECTURES)}, got {kind!r}")
     there = ARCHITECTURES[kind]
     if kind == "gpt2":
         config = there.fixed | config
@@ -64,15 +64,15 @@ def _check_config(config: Any, params: ModelParams, path: Path) -> None:
             raise UserError(f"{path}: {key}: missing")
     for key, value in there.fixed.items():
         if config[key] != value:
-            raise UserError(f"{path}: {key}: {config[key]!r} is not allowed; allowed: {value!r}")
+            raise UserError(f"{path}: {key}: must be {value!r}, got {config[key]!r}")
 
     needed = {"architecture": there.ours} | {ours: config[key] for ours, key in there.keys.items()}
-    if "mlp" in needed:
-        mlp_of = {activation: mlp for mlp, activation in ACTIVATIONS.items()}
-        needed["mlp"] = mlp_of.get(needed["mlp"], needed["mlp"])
-    given, what = values_of(params), f"is not allowed with train.init_from: {path.parent}; allowed"
+    if "activation" in needed:
+        ours = {theirs: ours for ours, theirs in ACTIVATIONS.items()}
+        needed["activation"] = ours.get(needed["activation"], needed["activation"])
+    given = values_of(params)
     lines = [
-        f"{PARAMS_FILE}: model.{key}: {given[key]} {what}: {value}"
+        f"{PARAMS_FILE}: model.{key}: must be {value} with train.init_from {path.parent}, got {given[key]}"
         for key, value in needed.items()
         if given[key] != value
     ]
@@ -115,7 +115,7 @@ def _tidied(weights: dict[str, Tensor], params: ModelParams) -> dict[str, Tensor
         if kind == "gpt2" and not name.startswith(("transformer.", HEAD)):
             name = f"transformer.{name}"
         is_mask = name.endswith((".attn.bias", ".attn.masked_bias"))
-        is_copy = name == HEAD and (kind == "gpt2" or (kind == "nanochat" and params.tied))
+        is_copy = name == HEAD and (kind == "gpt2" or (kind == "nanochat" and params.tie_embeddings))
         if not (is_mask or is_copy):
             found[name] = weight.float()
     return found

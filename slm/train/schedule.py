@@ -35,9 +35,9 @@ def n_pieces(step: int, params: TrainParams) -> int:
 
     The tokens of a step stay the same (Li et al. 2022).
     """
-    if step >= params.length_warmup_steps:
+    if step >= params.seq_len_warmup_steps:
         return 1
-    return MOST_PIECES if step < params.length_warmup_steps / 2 else 2
+    return MOST_PIECES if step < params.seq_len_warmup_steps / 2 else 2
 
 
 def end_begins(params: TrainParams) -> int:

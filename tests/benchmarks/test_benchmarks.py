@@ -122,7 +122,7 @@ def test_flops_count_an_embedding_only_if_it_is_the_head():
     classic = new_gpt(model_params(bias=False), 11)
     norms = 5 * 12
     assert flops_a_token(classic, SHAPE) == 6 * (blocks + norms + 11 * 12) + attention
-    modern = new_gpt(model_params(architecture="modern", n_head=3, tied=False), 11)
+    modern = new_gpt(model_params(architecture="rope", n_head=3, tie_embeddings=False), 11)
     assert flops_a_token(modern, SHAPE) == 6 * (n_params(modern) - 11 * 12) + attention
     assert flops_a_token(GPT2(SHAPE).gpt2, SHAPE) == 6 * (n_params(GPT2(SHAPE)) - 8 * 12) + attention
 
@@ -252,7 +252,7 @@ def recipe_file(tmp_path):
 
     def build(**model) -> Path:
         train = {"max_steps": 200, "warmup_steps": 10, "schedule": "wsd", "decay_steps": 80}
-        train |= {"optimizer": "muon", "learning_rate": 0.01, "length_warmup_steps": 0}
+        train |= {"optimizer": "muon", "learning_rate": 0.01, "seq_len_warmup_steps": 0}
         path = tmp_path / "recipe.yaml"
         sections = {"model": model_params(**model), "train": train_params(**train)}
         YAML().dump({name: section.model_dump() for name, section in sections.items()}, path)
@@ -264,9 +264,9 @@ def recipe_file(tmp_path):
 @pytest.mark.parametrize(
     ("name", "scale", "expected"),
     [
-        (RECIPE, 1.0, {"max_steps": 200, "warmup_steps": 10, "decay_steps": 80, "length_warmup_steps": 0}),
+        (RECIPE, 1.0, {"max_steps": 200, "warmup_steps": 10, "decay_steps": 80, "seq_len_warmup_steps": 0}),
         (RECIPE, 1.5, {"max_steps": 300, "warmup_steps": 15, "decay_steps": 120, "learning_rate": 0.01}),
-        ("a quarter of the steps with short windows", 0.5, {"max_steps": 100, "length_warmup_steps": 25}),
+        ("a quarter of the steps with short windows", 0.5, {"max_steps": 100, "seq_len_warmup_steps": 25}),
         ("cosine", 0.5, {"schedule": "cosine", "warmup_steps": 5, "decay_steps": 0}),
         ("decay from the end of the warm-up", 1.0, {"max_steps": 200, "decay_steps": 190}),
         ("decay from the end of the warm-up", 0.5, {"max_steps": 100, "decay_steps": 95}),
@@ -285,9 +285,9 @@ def test_a_variant_is_the_recipe_with_a_change_stretched_to_its_time(recipe_file
 
 
 def test_a_variant_of_the_model_keeps_the_training(recipe_file):
-    path = recipe_file(architecture="modern", n_head=2)
+    path = recipe_file(architecture="rope", n_head=2)
     model, train = variant(path, "SwiGLU", seed=1)
-    assert model == model_params(architecture="modern", n_head=2, mlp="swiglu")
+    assert model == model_params(architecture="rope", n_head=2, activation="swiglu")
     assert train == variant(path, RECIPE, seed=1)[1]
 
 
@@ -305,5 +305,5 @@ def test_an_ablation_in_another_context_than_losses_are_measured_in_is_refused(
     monkeypatch.setattr(sys, "argv", ["ablations", "--tokens", "nowhere", "--params", str(path)])
     with pytest.raises(SystemExit):
         run_command(ablations.main)
-    line = f"error: {path}: model.block_size: 128 is not allowed; allowed: 256, as losses are"
+    line = f"error: {path}: model.block_size: must be 256, because losses"
     assert capsys.readouterr().err.startswith(line)

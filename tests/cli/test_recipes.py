@@ -144,11 +144,14 @@ def test_path_is_a_recipe(project):
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("model: {n_layers: 3}\n", "bad.yaml: model.n_layers: unknown key; allowed: architecture, n_layer"),
-        ("modle: {n_layer: 3}\n", "bad.yaml: modle: unknown section; allowed: data, tokenizer, model"),
-        ("model: {n_layer: many}\n", "bad.yaml: model.n_layer: 'many' should be a valid integer"),
-        ("model: {n_head: 3}\n", "bad.yaml: model.n_embd: 128"),
-        ("model: null\n", "bad.yaml: model: None should be"),
+        (
+            "model: {n_layers: 3}\n",
+            "bad.yaml: model.n_layers: unknown key; must be one of architecture",
+        ),
+        ("modle: {n_layer: 3}\n", "bad.yaml: modle: unknown section; must be one of data, tokenizer, model"),
+        ("model: {n_layer: many}\n", "bad.yaml: model.n_layer: must be a valid integer, got 'many'"),
+        ("model: {n_head: 3}\n", "bad.yaml: model.n_embd: must be"),
+        ("model: null\n", "bad.yaml: model: must be a mapping, got None"),
         ("model: [1, 2\n", "bad.yaml:2: not valid YAML"),
         ("- model\n", "bad.yaml: must be a mapping of sections"),
         ("", "bad.yaml: must be a mapping of sections"),

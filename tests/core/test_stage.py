@@ -93,7 +93,7 @@ def test_a_stage_of_one_model_knows_nothing_of_the_others(project):
 
 def test_a_number_is_no_name(project):
     change_params(project, {"sft": {1: SFT}})
-    with pytest.raises(UserError, match=r"^params\.yaml: sft: '1' is not there; allowed: none$"):
+    with pytest.raises(UserError, match=r"^params\.yaml: sft: must contain '1'; it has no names$"):
         Stage("sft@1")
 
 
@@ -102,7 +102,7 @@ def test_a_stage_that_was_edited_under_fails_and_dvc_records_nothing(tmp_path):
     lock = (folder / "dvc.lock").read_text()
     dvc = [sys.executable, "-m", "dvc", "repro", "train"]
     process = subprocess.Popen(dvc, cwd=folder, env=environment_of(), stderr=subprocess.PIPE, text=True)
-    while not last_step(folder / ".slm/states"):
+    while not last_step(folder / ".slm/checkpoints"):
         time.sleep(0.01)
     change_params(folder, {"model": {"n_layer": 2}})
     error = process.communicate()[1]

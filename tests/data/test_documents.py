@@ -128,7 +128,7 @@ def test_a_full_disk_is_named_and_no_file_remains(tmp_path):
 
 def test_a_document_too_large_for_parquet_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(documents, "MAX_DOCUMENT_BYTES", 10)
-    with pytest.raises(UserError, match=r"^a document has 11 bytes; at most 10 are allowed: divide it$"):
+    with pytest.raises(UserError, match=r"^a document must have at most 10 bytes, got 11: split it$"):
         write_corpus([Document("train", "x" * 11)], tmp_path, {})
 
 

@@ -107,7 +107,7 @@ def test_documents_arrive_whole_and_in_order_with_their_commit_and_licence(hub, 
         **HUB,
         "name": name,
         "commit": commit_of(name, "main"),
-        "licence": "cdla-sharing-1.0",
+        "license": "cdla-sharing-1.0",
     }
 
 
@@ -141,7 +141,7 @@ def test_a_revision_is_a_branch_or_a_commit(hub, revision):
 def test_without_a_validation_split_a_seeded_fraction_of_whole_documents_is_held_out(hub):
     scripts = [f"<b>INT. HOUSE {n}</b>\n" + "\t\x0b\x00Line. " * 300 for n in range(40)]
     put(hub, "owner/movies", shards({"train": [scripts]}, column="Script"))
-    asked = {"text": "Script", "validation_split": None, "validation_fraction": 0.3}
+    asked = {"text_column": "Script", "validation_split": None, "validation_fraction": 0.3}
     train, validation, _, total = read("owner/movies", **asked)
     assert validation == [script for script in scripts if is_validation(script, 0.3, 1)]
     assert 0 < len(validation) < 30
@@ -160,7 +160,7 @@ def test_a_config_is_a_part_of_a_dataset_here_in_json_lines(hub):
         documents, _, _ = open_hub(params("owner/languages", config=config, validation_split=None))
         texts[config] = "".join(document.text for document in documents)
     assert texts == {"en": "Hello", "fr": "Bonjour"}
-    expected = "data.hub.config: owner/languages has no config 'de'; allowed: en, fr"
+    expected = "data.hub.config: owner/languages has no config 'de'; it has en, fr"
     assert complaint("owner/languages", config="de") == expected
 
 
@@ -187,23 +187,25 @@ def complaint(name, **changes):
     ("changes", "line"),
     [
         ({"revision": "v9"}, "data.hub.revision: {name} has no branch, tag or commit 'v9'"),
-        ({"config": "de"}, "data.hub.config: {name} has no config 'de'; allowed: default"),
+        ({"config": "de"}, "data.hub.config: {name} has no config 'de'; it has default"),
         (
             {"train_split": "training"},
-            "data.hub.train_split: {name} has no split 'training'; allowed: train, validation, test",
+            "data.hub.train_split: {name} has no split 'training'; must be one of train, validation, test",
         ),
         (
             {"validation_split": "valid"},
-            "data.hub.validation_split: {name} has no split 'valid'; allowed: train, validation, test,"
+            "data.hub.validation_split: {name} has no split 'valid'; must be one of train, validation, test,"
             " null (a part of train_split is held out)",
         ),
         (
-            {"text": "story"},
-            "data.hub.text: {name} has no column 'story' of strings; its columns: id (int64), text (string)",
+            {"text_column": "story"},
+            "data.hub.text_column: {name} has no "
+            "column 'story' of strings; its columns: id (int64), text (string)",
         ),
         (
-            {"text": "id"},
-            "data.hub.text: {name} has no column 'id' of strings; its columns: id (int64), text (string)",
+            {"text_column": "id"},
+            "data.hub.text_column: {name} has no "
+            "column 'id' of strings; its columns: id (int64), text (string)",
         ),
     ],
 )
@@ -296,7 +298,7 @@ def test_without_a_network_one_line_says_what_was_asked_and_what_runs_offline(pr
     result = run_stage(project, "download", **environment)
     assert result.returncode == 1
     assert result.stderr.startswith(line)
-    assert result.stderr.endswith("; data.source embedded and files need no network\n")
+    assert result.stderr.endswith("; data.source synthetic and files need no network\n")
     assert result.stderr.count("\n") == 1
     assert not (project / "data").exists()
 

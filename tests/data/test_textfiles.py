@@ -12,12 +12,12 @@ from slm.core.config import NOT_SET
 from slm.core.errors import UserError
 from slm.data.documents import is_validation
 from slm.data.params import DataParams
-from slm.data.textfiles import ALLOWED, read_files
+from slm.data.textfiles import EXPECTED, read_files
 from tests.tiny import DATA, HUB, complaint, data_params
 
-NO_NAME = "data.files.train: '' should have at least 1 character"
-NO_DATASET = "data.hub.name: 'a/b/c' is not allowed; allowed: the name of a dataset, as OWNER/DATASET"
-UNKNOWN = "data.files.test: unknown key; allowed: train, validation"
+NO_NAME = "data.files.train: must have at least 1 character, got ''"
+NO_DATASET = "data.hub.name: must be the name of a dataset, as OWNER/DATASET, got 'a/b/c'"
+UNKNOWN = "data.files.test: unknown key; must be one of train, validation"
 VALUES = {"source": "files", "max_documents": None, "validation_fraction": 0.2, "seed": 3}  # of these tests
 
 
@@ -126,7 +126,7 @@ def test_one_document_is_cut_near_its_end_at_a_line_if_there_is_one(tmp_path, te
         ("a.txt", b"\xef\xbb\xbfab\xff" + b"x" * 99, ": not UTF-8 at byte 5"),
         ("a.txt", b"a<|endoftext|>b\xffc", ": not UTF-8 at byte 15"),
         ("a.txt", b"x" * 100_000 + "日".encode()[:2], ": not UTF-8 at byte 100000"),
-        ("a.csv", "a", ": not a kind of file that can be read; allowed: " + ALLOWED),
+        ("a.csv", "a", ": must be " + EXPECTED),
         ("a.jsonl", '{"text": "a"}\n{"text"', ":2: not valid JSON: "),
         ("a.jsonl", "[" * 100_000, ":1: not valid JSON: "),
         ("a.jsonl", '["text"]', ":1: not a JSON object"),
@@ -173,26 +173,29 @@ def test_equal_documents_fall_into_the_same_split(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"source": "web"}, "data.source: 'web' should be 'embedded', 'files' or 'hub'"),
-        ({"max_documents": 0}, "data.max_documents: 0 should be greater than or equal to 1"),
-        ({"validation_fraction": 1.0}, "data.validation_fraction: 1.0 should be less than 1"),
-        ({"validation_fraction": 0.0}, "data.validation_fraction: 0.0 should be greater than 0"),
-        ({"validation_fraction": "half"}, "data.validation_fraction: 'half' should be a valid number"),
-        ({"max_documents": 2.5}, "data.max_documents: 2.5 should be a valid integer"),
-        ({"seed": -1}, "data.seed: -1 should be greater than or equal to 0"),
-        ({"seed": 2**63}, f"data.seed: {2**63} should be less than {2**63}"),
-        ({"seed": None}, "data.seed: None should be a valid integer"),
-        ({"limit": 3}, "data.limit: unknown key; allowed: " + ", ".join(DATA)),
-        ({"files": "a"}, "data.files: 'a' should be a valid dictionary or instance of DataFiles"),
+        ({"source": "web"}, "data.source: must be 'synthetic', 'files' or 'hub', got 'web'"),
+        ({"max_documents": 0}, "data.max_documents: must be greater than or equal to 1, got 0"),
+        ({"validation_fraction": 1.0}, "data.validation_fraction: must be less than 1, got 1.0"),
+        ({"validation_fraction": 0.0}, "data.validation_fraction: must be greater than 0, got 0.0"),
+        ({"validation_fraction": "half"}, "data.validation_fraction: must be a valid number, got 'half'"),
+        ({"max_documents": 2.5}, "data.max_documents: must be a valid integer, got 2.5"),
+        ({"seed": -1}, "data.seed: must be greater than or equal to 0, got -1"),
+        ({"seed": 2**63}, f"data.seed: must be less than {2**63}, got {2**63}"),
+        ({"seed": None}, "data.seed: must be a valid integer, got None"),
+        ({"limit": 3}, "data.limit: unknown key; must be one of " + ", ".join(DATA)),
+        ({"files": "a"}, "data.files: must be a mapping, got 'a'"),
         ({"files": {"train": "", "validation": "b"}}, NO_NAME),
-        ({"files": {"train": 1, "validation": "b"}}, "data.files.train: 1 should be a valid string"),
+        ({"files": {"train": 1, "validation": "b"}}, "data.files.train: must be a valid string, got 1"),
         ({"files": {"train": "a"}}, "data.files.validation: missing"),
         ({"files": {"train": "a", "validation": "b", "test": "c"}}, UNKNOWN),
-        ({"max_validation_documents": "a"}, "data.max_validation_documents: 'a' should be a valid integer"),
+        (
+            {"max_validation_documents": 0},
+            "data.max_validation_documents: must be greater than or equal to 1, got 0",
+        ),
         ({"hub": {**HUB, "name": "a/b/c"}}, NO_DATASET),
         (
-            {"source": "embedded"},
-            "data.max_documents: null is not allowed; allowed: a number, for source embedded never ends",
+            {"source": "synthetic"},
+            "data.max_documents: must be a number for source synthetic, which never ends, got null",
         ),
     ],
 )  # fmt: skip

@@ -109,9 +109,9 @@ def test_every_function_the_walkthrough_links_is_in_the_table(page):
 @pytest.mark.parametrize(
     ("right", "wrong", "complaint"),
     [
-        ("`CausalSelfAttention.forward`", "`CausalSelfAttention.backward`", "slm/model/classic.py: Causal"),
-        ("`init_weights`", "`initial_weights`", "slm/model/classic.py: initial_weights"),
-        ("`ClassicGPT.token_embedding`", "`ClassicGPT.wte`", "slm/model/classic.py: ClassicGPT.wte"),
+        ("`CausalSelfAttention.forward`", "`CausalSelfAttention.backward`", "slm/model/gpt2.py: Causal"),
+        ("`init_weights`", "`initial_weights`", "slm/model/gpt2.py: initial_weights"),
+        ("`GPT2.token_embedding`", "`GPT2.wte`", "slm/model/gpt2.py: GPT2.wte"),
         ("`END_OF_TEXT`", "`END`", "slm/tokenizer/tokenizer.py: END"),
         ("(../slm/train/schedule.py)", "(../slm/schedule.py)", "slm/schedule.py"),
         ("`train.grad_clip`", "`train.clip`", "params.yaml: train.clip"),

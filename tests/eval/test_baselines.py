@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from slm.core.config import validate
 from slm.eval.baselines import baselines, gap_closed, ngram_losses, unigram_bits, xz_bits
 from slm.tokenizer.bins import TokensMeta
 
@@ -20,7 +21,7 @@ TEXTS = ["Once upon a time.", "", "Il était une fois 日本", "Once upon a time
 def meta(n_bytes):
     split = {"tokens": 1, "documents": 1, "bytes": n_bytes}
     values = {"vocab_size": VOCAB, "end_of_text": 10, "dtype": "uint16", "train": split, "validation": split}
-    return TokensMeta.check(values)
+    return validate(TokensMeta, values, "meta.json")
 
 
 def tokens(n, seed=0):

@@ -113,11 +113,11 @@ def losses_of_prefixes(model, tokens, starts, length):
 @pytest.mark.parametrize(
     ("architecture", "n", "ends"),
     [
-        ("classic", 24, [1, 2, 4, 8]),
-        ("classic", 5, [1, 2, 4, 5]),
-        ("modern", 48, [1, 2, 4, 8, 16]),
-        ("modern", 12, [1, 2, 4, 8, 12]),
-        ("modern", 1, [1]),
+        ("gpt2", 24, [1, 2, 4, 8]),
+        ("gpt2", 5, [1, 2, 4, 5]),
+        ("rope", 48, [1, 2, 4, 8, 16]),
+        ("rope", 12, [1, 2, 4, 8, 12]),
+        ("rope", 1, [1]),
     ],
 )
 def test_by_position_matches_losses_of_prefixes(architecture, n, ends):
@@ -135,7 +135,7 @@ def test_by_position_matches_losses_of_prefixes(architecture, n, ends):
 
 def test_by_position_splits_at_block_size():
     torch.manual_seed(0)
-    model = new_gpt(model_params(architecture="modern", block_size=6), VOCAB).eval()
+    model = new_gpt(model_params(architecture="rope", block_size=6), VOCAB).eval()
     rows = by_position(model, text(24), END, batch_size=1)
     assert [(row.position, row.context) for row in rows] == [
         *[(1, "in_context"), (2, "in_context"), (4, "in_context"), (6, "in_context")],
@@ -144,7 +144,7 @@ def test_by_position_splits_at_block_size():
 
 
 def test_by_position_covers_the_end_of_the_text():
-    model, tokens = random_model("classic"), text(21)
+    model, tokens = random_model("gpt2"), text(21)
     rows = by_position(model, tokens, END, batch_size=8)
     expected = losses_of_prefixes(model, tokens, [0, 6, 13], BLOCK)
     assert [row.tokens for row in rows] == [3, 3, 6, 12]
@@ -153,7 +153,7 @@ def test_by_position_covers_the_end_of_the_text():
 
 def test_by_position_spreads_windows_over_a_long_text(monkeypatch):
     monkeypatch.setattr(breakdown, "POSITION_TOKENS", 4 * BLOCK - 1)
-    model, tokens = random_model("classic"), text(1000)
+    model, tokens = random_model("gpt2"), text(1000)
     rows = by_position(model, tokens, END, batch_size=8)
     expected = losses_of_prefixes(model, tokens, [0, 496, 992], BLOCK)
     assert sum(row.tokens for row in rows) == 3 * BLOCK
@@ -161,7 +161,7 @@ def test_by_position_spreads_windows_over_a_long_text(monkeypatch):
 
 
 def test_by_position_is_independent_of_batch_size():
-    model, tokens = random_model("modern"), text(200)
+    model, tokens = random_model("rope"), text(200)
     found = [[row.loss for row in by_position(model, tokens, END, size)] for size in (1, 8, 100)]
     assert found[1] == pytest.approx(found[0], rel=1e-6)
     assert found[2] == pytest.approx(found[0], rel=1e-6)

@@ -39,7 +39,7 @@ def tokenizer():
 def model(tokenizer):
     """A model that has learned how the first two of FARM end."""
     torch.manual_seed(0)
-    model = new_gpt(model_params(architecture="modern", block_size=16), tokenizer.get_vocab_size())
+    model = new_gpt(model_params(architecture="rope", block_size=16), tokenizer.get_vocab_size())
     end = tokenizer.token_to_id(END_OF_TEXT)
     texts = [torch.tensor([[end, *encode(tokenizer, text)]]) for text in FARM[:2]]
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
@@ -119,7 +119,7 @@ def test_word_perplexity_joins_lines_to_running_text(model, tokenizer, tmp_path)
 
 @torch.inference_mode()
 def last_word_by_hand(model, tokenizer, text):
-    """Write as many tokens as the last word has, the likeliest each time; the word's loss is summed apart."""
+    """Decode greedily as many tokens as the last word has; return whether they match, and its loss."""
     precise = new_gpt(model.params, model.vocab_size).double().eval()
     precise.load_state_dict(model.state_dict())
     context, word = text.rsplit(" ", 1)
@@ -216,7 +216,7 @@ def hub(tmp_path_factory):
     datasets = [
         hub_text("owner/wiki", validation_split="test"),
         hub_text("owner/plain", validation_split=None),
-        hub_text("owner/plain", validation_split=None, text="story"),
+        hub_text("owner/plain", validation_split=None, text_column="story"),
     ]
     with serve(folder / "hub") as server:
         env = {**os.environ, "HF_ENDPOINT": server.endpoint, "HF_HOME": str(folder / "home")}
@@ -242,5 +242,5 @@ def test_hub_dataset_without_validation_split_reads_train_split(hub):
 
 
 def test_hub_error_names_the_dataset_key(hub):
-    line = "evaluate.datasets.other.hub.text: owner/plain has no column 'story' of strings; its columns: text"
+    line = "evaluate.datasets.other.hub.text_column: owner/plain has no column 'story'"
     assert hub[0][2].startswith(line)

@@ -111,7 +111,7 @@ def tokenizer():
     return train_bpe([pair.good for pair in islice(pairs("name", 5), 100)], vocab_size=400)
 
 
-@pytest.mark.parametrize("architecture", ["classic", "modern"])
+@pytest.mark.parametrize("architecture", ["gpt2", "rope"])
 def test_preferred_text_has_the_smaller_loss(tokenizer, architecture):
     end = tokenizer.token_to_id(END_OF_TEXT)
     model = shaken(tokenizer.get_vocab_size(), by=0.2, architecture=architecture, block_size=512)

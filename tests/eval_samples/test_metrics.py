@@ -140,11 +140,15 @@ def test_sampling_keeps_the_other_settings_of_sample():
 @pytest.mark.parametrize(
     ("key", "value", "line"),
     [
-        ("num_samples", 0, "eval_samples.num_samples: 0 should be greater than or equal to 1"),
-        ("max_new_tokens", 1.5, "eval_samples.max_new_tokens: 1.5 should be a valid integer"),
-        ("temperatures", 1.0, "eval_samples.temperatures: 1.0 should be a valid list"),
-        ("temperatures", [0.3, -1], "eval_samples.temperatures.1: -1 should be greater than or equal to 0"),
-        ("seed", None, "eval_samples.seed: None should be a valid integer"),
+        ("num_samples", 0, "eval_samples.num_samples: must be greater than or equal to 1, got 0"),
+        ("max_new_tokens", 1.5, "eval_samples.max_new_tokens: must be a valid integer, got 1.5"),
+        ("temperatures", 1.0, "eval_samples.temperatures: must be a valid list, got 1.0"),
+        (
+            "temperatures",
+            [0.3, -1],
+            "eval_samples.temperatures.1: must be greater than or equal to 0, got -1",
+        ),
+        ("seed", None, "eval_samples.seed: must be a valid integer, got None"),
     ],
 )
 def test_eval_samples_params_invalid_value_is_reported(key, value, line):

@@ -154,7 +154,7 @@ def test_a_tuned_model_beside_which_are_no_results_gets_a_card_without_figures(t
         (["--to", "hf", "models/config.json/new"], "models/config.json/new: could not be written: "),
         (
             ["--to", "gguf", "new"],
-            "model.mlp: gelu is not allowed for llama.cpp; allowed: swiglu, or model.architecture: classic",
+            "model.activation: must be swiglu for llama.cpp, or model.architecture must be gpt2, got gelu",
         ),
     ],
 )

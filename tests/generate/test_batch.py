@@ -61,7 +61,7 @@ def test_joining_sequence_generates_the_same_tokens_as_alone(name, schedule):
         assert ids[joined] == alone(model, joined.prompt, **changes)
 
 
-@pytest.mark.parametrize("name", ["classic", "modern"])
+@pytest.mark.parametrize("name", ["gpt2", "rope"])
 def test_aborted_sequence_leaves_others_unchanged(name):
     model = random_model(**MODELS[name])
     staying, leaving = (
@@ -81,7 +81,7 @@ def test_aborted_sequence_leaves_others_unchanged(name):
 
 @torch.no_grad()
 def test_memory_stays_bounded_while_sequences_come_and_go():
-    model, sizes = random_model(architecture="modern"), []
+    model, sizes = random_model(architecture="rope"), []
     batch, passing = Batch(model, END), 0
     batch.join([sequence((), max_new_tokens=20, seed=n) for n in range(3)])
     for _ in range(300):
@@ -96,7 +96,7 @@ def test_memory_stays_bounded_while_sequences_come_and_go():
 
 @torch.no_grad()
 def test_logprobs_are_those_of_the_unmodified_distribution():
-    model = random_model(architecture="modern")
+    model = random_model(architecture="rope")
     with_logprobs = sequence((3, 1), n_top_logprobs=3, temperature=5.0, top_k=4, max_new_tokens=6)
     without_logprobs = sequence((2,), max_new_tokens=6)
     batch, ids = Batch(model, END), [END, 3, 1]

@@ -26,7 +26,7 @@ class Fixed(nn.Module):
 
     def __init__(self, probs: list[float]):
         super().__init__()
-        self.params = model_params(architecture="modern")
+        self.params = model_params(architecture="rope")
         self.device = torch.device("cpu")
         self.head_weight = torch.tensor(probs).log()
         self.shapes: list[tuple[int, ...]] = []
@@ -43,7 +43,7 @@ def greedy_by_hand(model, prompt, n, penalty=1.0):
     ids = [END, *prompt]
     penalize = RepetitionPenaltyLogitsProcessor(penalty)
     for _ in range(n):
-        seen = ids[-BLOCK_SIZE:] if model.params.architecture == "classic" else ids
+        seen = ids[-BLOCK_SIZE:] if model.params.architecture == "gpt2" else ids
         logits = model(torch.tensor([seen]))[:, -1]
         ids.append(int(penalize(torch.tensor([ids]), logits).argmax()))
         if ids[-1] == END:

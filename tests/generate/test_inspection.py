@@ -18,9 +18,9 @@ from tests.tiny import model_params, shaken
 
 TEXT = "A cat sat on a mat, naïve 猫 and 🐈.\n" * 20
 SHAPES = {
-    "classic": {"architecture": "classic", "block_size": 64},
-    "modern": {"architecture": "modern", "block_size": 64},
-    "grouped queries": {"architecture": "modern", "n_head": 6, "n_kv_head": 2, "block_size": 64},
+    "gpt2": {"architecture": "gpt2", "block_size": 64},
+    "rope": {"architecture": "rope", "block_size": 64},
+    "grouped queries": {"architecture": "rope", "n_head": 6, "n_kv_head": 2, "block_size": 64},
 }
 
 
@@ -39,7 +39,7 @@ def values_and_outputs(model, ids):
     values, outputs, sizes = [], [], model.params
     for block in model.blocks:
         attention = block.attention
-        source = attention.qkv if sizes.architecture == "classic" else attention.value
+        source = attention.qkv if sizes.architecture == "gpt2" else attention.value
         n_channels = sizes.kv_heads * sizes.head_size
         source.register_forward_hook(lambda _, __, found, n=n_channels: values.append(found[..., -n:]))
         attention.out.register_forward_pre_hook(lambda _, given: outputs.append(given[0]))
@@ -64,7 +64,7 @@ def test_attention_weights_times_values_equal_the_attention_output(model, n_toke
 
 
 def test_attention_weights_with_sliding_window_mask_equal_the_attention_output(tokenizer):
-    windowed = shaken(tokenizer.get_vocab_size(), n_embd=24, architecture="modern", block_size=8)
+    windowed = shaken(tokenizer.get_vocab_size(), n_embd=24, architecture="rope", block_size=8)
     assert_weights_explain_the_outputs(windowed, n_tokens=20)
 
 

@@ -7,12 +7,12 @@ from slm.model.attention import Cache
 from tests.tiny import shaken
 
 VOCAB, BLOCK_SIZE = 11, 8
-CLASSIC = {"architecture": "classic"}
+GPT2_ = {"architecture": "gpt2"}
 MODELS = {
-    "classic": CLASSIC,
-    "modern": {"architecture": "modern"},
-    "shared keys": {"architecture": "modern", "n_kv_head": 1},
-    "swiglu, tied": {"architecture": "modern", "mlp": "swiglu", "tied": True},
+    "gpt2": GPT2_,
+    "rope": {"architecture": "rope"},
+    "shared keys": {"architecture": "rope", "n_kv_head": 1},
+    "swiglu, tied": {"architecture": "rope", "activation": "swiglu", "tie_embeddings": True},
 }
 
 
@@ -47,7 +47,7 @@ def test_pieces_of_a_text_get_the_logits_of_the_whole(model, sizes):
 
 
 @pytest.mark.parametrize("sizes", [[1] * 40, [40], [5, 30, 5], [8, 1, 7, 1, 8, 9, 6], [20] + [1] * 20])
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "classic"])
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "gpt2"])
 @torch.no_grad()
 def test_a_modern_model_goes_on_past_block_size_as_it_does_without_a_cache(name, sizes):
     model, ids = random_model(**MODELS[name]), torch.randint(VOCAB, (2, 40))
@@ -56,7 +56,7 @@ def test_a_modern_model_goes_on_past_block_size_as_it_does_without_a_cache(name,
 
 @torch.no_grad()
 def test_a_modern_model_forgets_what_lies_further_back_than_its_layers_reach():
-    model, ids = random_model(architecture="modern", n_layer=1), torch.randint(VOCAB, (1, 40))
+    model, ids = random_model(architecture="rope", n_layer=1), torch.randint(VOCAB, (1, 40))
     last = in_pieces(model, ids, [1] * 40)[:, -1]
     assert_same(last, model(ids[:, -BLOCK_SIZE:])[:, -1])
     assert (last - model(ids[:, 1 - BLOCK_SIZE :])[:, -1]).abs().max() > 1e-3
@@ -64,7 +64,7 @@ def test_a_modern_model_forgets_what_lies_further_back_than_its_layers_reach():
 
 @torch.no_grad()
 def test_the_cache_of_a_text_without_end_stops_growing():
-    model, sizes = random_model(architecture="modern"), []
+    model, sizes = random_model(architecture="rope"), []
     cache = new_cache(model, [0])
     for _ in range(10 * BLOCK_SIZE):
         model(torch.tensor([[1]]), cache=cache)
@@ -74,7 +74,7 @@ def test_the_cache_of_a_text_without_end_stops_growing():
 
 @torch.no_grad()
 def test_a_classic_model_that_has_no_position_left_says_so():
-    model = random_model(**CLASSIC)
+    model = random_model(**GPT2_)
     cache = new_cache(model, [0, 3])
     model(torch.ones(2, 8, dtype=torch.long), cache=cache)
     with pytest.raises(ValueError, match="9 tokens are more than block_size, which is 8"):
@@ -99,7 +99,7 @@ def test_a_text_that_is_padded_on_its_left_gets_the_logits_that_it_gets_alone(mo
 
 @torch.no_grad()
 def test_what_pads_makes_no_difference_past_block_size():
-    model = random_model(architecture="modern")
+    model = random_model(architecture="rope")
     text, others = torch.randint(VOCAB, (1, 30)), torch.randint(VOCAB, (2, 12))
     others[1, -4:] = text[:, :4]
     cache = new_cache(model, [0, 8])

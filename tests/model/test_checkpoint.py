@@ -104,12 +104,12 @@ def test_missing_and_surplus_weights_are_named(saved):
 
 def test_an_unknown_config_key_is_named(saved):
     change_config(saved[1], rope=True)
-    assert "config.rope: unknown key" in line_of(saved[1])
+    assert "config.json: rope: unknown key" in line_of(saved[1])
 
 
 def test_an_unknown_architecture_is_named(saved):
     change_config(saved[1], architecture="bert")
-    assert "config.architecture: 'bert'" in line_of(saved[1])
+    assert "config.json: architecture: must be 'gpt', got 'bert'" in line_of(saved[1])
 
 
 def test_config_that_is_no_mapping_is_refused(saved):

@@ -22,7 +22,9 @@ def test_the_environment_chooses_the_device(monkeypatch):
 @pytest.mark.parametrize("name", ["gpu", "cuda:99", "", "cpu:0"])
 def test_a_device_that_is_not_there_is_named_with_those_that_are(monkeypatch, name):
     monkeypatch.setenv("SLM_DEVICE", name)
-    with pytest.raises(UserError, match=f"^SLM_DEVICE: {name!r} is not allowed .*; allowed: auto, .*cpu$"):
+    with pytest.raises(
+        UserError, match=f"^SLM_DEVICE: must be one of auto, .* on this machine, got {name!r}$"
+    ):
         setup_torch()
 
 
@@ -39,7 +41,7 @@ def test_the_environment_sets_the_threads(monkeypatch):
 @pytest.mark.parametrize("threads", ["0", "two", "-1", "", "1.5"])
 def test_a_wrong_number_of_threads_is_named(monkeypatch, threads):
     monkeypatch.setenv("SLM_THREADS", threads)
-    with pytest.raises(UserError, match=f"^SLM_THREADS: {threads!r} is not allowed"):
+    with pytest.raises(UserError, match=f"^SLM_THREADS: must be a whole number .*, got {threads!r}"):
         setup_torch()
 
 
@@ -47,7 +49,7 @@ def test_dtypes_of_the_cpu():
     assert pick_dtype("auto", CPU) == torch.float32
     assert pick_dtype("bfloat16", CPU) == torch.bfloat16
     with pytest.raises(
-        UserError, match=r"^train\.dtype: 'float16' .* on cpu; allowed: auto, float32, bfloat16$"
+        UserError, match=r"^train\.dtype: must be one of auto, float32, bfloat16 on cpu, got 'float16'$"
     ):
         pick_dtype("float16", CPU)
 

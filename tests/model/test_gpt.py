@@ -136,9 +136,9 @@ def test_ignored_targets_count_for_nothing():
 
 
 @pytest.mark.parametrize("shape", [
-    {"architecture": "classic"},
-    {"architecture": "modern", "tied": False},
-    {"architecture": "modern", "tied": True, "n_head": 3, "n_kv_head": 1},
+    {"architecture": "gpt2"},
+    {"architecture": "rope", "tie_embeddings": False},
+    {"architecture": "rope", "tie_embeddings": True, "n_head": 3, "n_kv_head": 1},
 ])  # fmt: skip
 def test_flops_per_token_are_six_per_multiplying_weight_and_those_of_attention(shape):
     params, vocab_size = model_params(**shape | {"n_embd": 24}), 50

@@ -11,18 +11,18 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from slm.core.errors import UserError
 from slm.model.gpt import GPT, new_gpt
 from slm.model.huggingface import ARCHITECTURES, from_weights, to_config, to_weights
-from slm.model.modern import norm
+from slm.model.rope import norm
 from tests.tiny import shaken
 
 VOCAB, BLOCK_SIZE = 11, 8
-MODERN = {"architecture": "modern", "n_head": 4, "n_kv_head": 2, "n_embd": 16}
+ROPE = {"architecture": "rope", "n_head": 4, "n_kv_head": 2, "n_embd": 16}
 MODELS = {
-    "classic": {"bias": True},
+    "gpt2": {"bias": True},
     "classic without biases": {"bias": False},
-    "gelu": {**MODERN, "mlp": "gelu"},
-    "relu2, tied": {**MODERN, "n_kv_head": 1, "tied": True},
-    "swiglu": {**MODERN, "mlp": "swiglu"},
-    "swiglu, tied": {**MODERN, "mlp": "swiglu", "n_kv_head": None, "tied": True},
+    "gelu": {**ROPE, "activation": "gelu"},
+    "relu2, tied": {**ROPE, "n_kv_head": 1, "tie_embeddings": True},
+    "swiglu": {**ROPE, "activation": "swiglu"},
+    "swiglu, tied": {**ROPE, "activation": "swiglu", "n_kv_head": None, "tie_embeddings": True},
 }
 IDS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6], [0, 10, 7, 7, 7, 2, 8, 1]])
 LONG = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2, 3, 8, 4]])
@@ -102,9 +102,13 @@ def test_an_embedding_of_any_size_comes_back_from_its_norm(size):
     ("name", "weight", "line"),
     [
         ("classic without biases", "transformer.h.1.ln_2.bias", "must be 0 throughout for model.bias: false"),
-        ("swiglu", "model.layers.0.self_attn.q_norm.weight", "must be 1 throughout for model.mlp: swiglu"),
-        ("swiglu", "model.embed_tokens.weight", "must be normed for model.mlp: swiglu"),
-        ("swiglu, tied", "lm_head.weight", "must be the embedding for model.tied: true"),
+        (
+            "swiglu",
+            "model.layers.0.self_attn.q_norm.weight",
+            "must be 1 throughout for model.activation: swiglu",
+        ),
+        ("swiglu", "model.embed_tokens.weight", "must be normed for model.activation: swiglu"),
+        ("swiglu, tied", "lm_head.weight", "must be the embedding for model.tie_embeddings: true"),
     ],
 )
 def test_weights_that_no_such_model_has_are_named(name, weight, line):

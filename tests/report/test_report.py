@@ -196,7 +196,7 @@ def test_read_results_names_a_missing_file(tmp_path, name):
 def test_read_results_refuses_a_dataset_under_another_name(tmp_path):
     write_results(tmp_path, known=True)
     write(tmp_path, "reports/datasets/wikitext.json", {"lambada": {"bits_per_byte": 2.5}})
-    with pytest.raises(UserError, match=r"wikitext\.json: wikitext: must be a JSON object"):
+    with pytest.raises(UserError, match=r"wikitext\.json: wikitext: must be a mapping"):
         read_results(tmp_path, with_datasets("wikitext"))
 
 

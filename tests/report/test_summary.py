@@ -2,7 +2,7 @@
 
 import pytest
 
-from slm.data.summary import Corpus
+from slm.data.summary import CorpusSummary
 from slm.report.card import UNKNOWN_LICENSE, license_of
 from slm.report.results import read_results
 from slm.report.summary import headlines, tables, verdict
@@ -74,16 +74,16 @@ def test_tables_have_all_numbers_and_no_empty_columns(results, fewer_results):
 @pytest.mark.parametrize(
     ("origin", "expected"),
     [
-        ({"source": "embedded: stories", "licence": "MIT"}, "MIT, the project’s own"),
-        ({"source": "hub", "name": "roneneldan/TinyStories", "licence": "not stated"}, "CDLA-Sharing-1.0"),
-        ({"source": "hub", "name": "owner/films", "licence": "apache-2.0"}, "apache-2.0"),
-        ({"source": "hub", "name": "owner/films", "licence": "not stated"}, UNKNOWN_LICENSE),
+        ({"source": "synthetic: stories", "license": "MIT"}, "MIT, the project’s own"),
+        ({"source": "hub", "name": "roneneldan/TinyStories", "license": "not stated"}, "CDLA-Sharing-1.0"),
+        ({"source": "hub", "name": "owner/films", "license": "apache-2.0"}, "apache-2.0"),
+        ({"source": "hub", "name": "owner/films", "license": "not stated"}, UNKNOWN_LICENSE),
         (
-            {"source": "files", "licence": "as the owner of the files says"},
+            {"source": "files", "license": "as the owner of the files says"},
             "as the owner of the files says",
         ),
     ],
 )
 def test_license_is_stated_where_it_is_known(origin, expected):
     split = {"documents": 1, "bytes": 1}
-    assert license_of(Corpus(**origin, train=split, validation=split)) == expected
+    assert license_of(CorpusSummary(**origin, train=split, validation=split)) == expected

@@ -135,4 +135,4 @@ def test_what_is_being_written_gives_way_or_is_stopped_and_an_error_is_shown(see
     seen, _ = seen
     assert seen["writing"] == "Writing, seed 5"
     assert seen["stopped"]
-    assert re.match(r"It did not work: a prompt has \d+ tokens; allowed: 2048", seen["error"])
+    assert re.match(r"It did not work: a prompt must have at most 2048 tokens, got \d+", seen["error"])

@@ -115,7 +115,7 @@ def test_an_answer_is_stopped_and_keeps_what_it_has(seen):
 def test_an_error_is_a_line_and_the_request_can_be_changed(seen):
     seen, _ = seen
     line, kind, n_turns, n_typed = seen["error"]
-    assert re.match(r"It did not work: a prompt has \d+ tokens; allowed: 2048", line)
+    assert re.match(r"It did not work: a prompt must have at most 2048 tokens, got \d+", line)
     assert (kind, n_turns, n_typed) == ("wrong", 3, len("x " * 4000) - 1)
 
 

@@ -17,32 +17,32 @@ def running():
 
 @pytest.mark.parametrize("body, param, message", [
     (b"{", None, "the body is not valid JSON: Expecting property name enclosed in double quotes"),
-    (b'{"n": 1e999}', "n", "n: inf should be a valid integer"),
+    (b'{"n": 1e999}', "n", "n: must be a valid integer, got inf"),
     (b"\xff", None, "There was an error parsing the body"),
     (b"[" * 100_000, None, "There was an error parsing the body"),
     (b"", None, "the body: Field required"),
-    ([], None, "the body: [] should be a valid dictionary or object to extract fields from"),
-    ({"prompt": 3}, "prompt", "prompt: 3 is not allowed; allowed: a string or a list of strings"),
-    ({"prompt": [1, 2]}, "prompt", "prompt: [1, 2] is not allowed; allowed: a string or a list of strings"),
-    ({"prompt": []}, None, "1 texts for each of 0 prompts; allowed: 1 to 64 in all"),
+    ([], None, "the body: must be a valid dictionary or object to extract fields from, got []"),
+    ({"prompt": 3}, "prompt", "prompt: must be a string or a list of strings, got 3"),
+    ({"prompt": [1, 2]}, "prompt", "prompt: must be a string or a list of strings, got [1, 2]"),
+    ({"prompt": []}, None, "n × prompts must be 1 to 64, got n = 1 for 0 prompts"),
     ({"prompt": "\ud800"}, "prompt", "prompt: must be valid Unicode, got a lone surrogate"),
-    ({"prompt": ["a"] * 9, "n": 8}, None, "8 texts for each of 9 prompts; allowed: 1 to 64 in all"),
-    ({"n": 65}, "n", "n: 65 should be less than or equal to 64"),
-    ({"max_tokens": 0}, "max_tokens", "max_tokens: 0 should be greater than or equal to 1"),
-    ({"max_tokens": "many"}, "max_tokens", "max_tokens: 'many' should be a valid integer"),
-    ({"max_tokens": 5000}, "max_tokens", "max_tokens: 5000 should be less than or equal to 4096"),
-    ({"temperature": -1}, "temperature", "temperature: -1 should be greater than or equal to 0"),
-    (b'{"temperature": NaN}', "temperature", "temperature: nan should be a finite number"),
-    ({"seed": -1}, "seed", "seed: -1 should be greater than or equal to 0"),
-    ({"logprobs": 11}, "logprobs", "logprobs: 11 should be less than or equal to 10"),
-    ({"stop": ["a"] * 5}, "stop", " should have at most 4 items after validation, not 5"),
-    ({"stop": ""}, "stop.0", "stop.0: '' should have at least 1 character"),
+    ({"prompt": ["a"] * 9, "n": 8}, None, "n × prompts must be 1 to 64, got n = 8 for 9 prompts"),
+    ({"n": 65}, "n", "n: must be less than or equal to 64, got 65"),
+    ({"max_tokens": 0}, "max_tokens", "max_tokens: must be greater than or equal to 1, got 0"),
+    ({"max_tokens": "many"}, "max_tokens", "max_tokens: must be a valid integer, got 'many'"),
+    ({"max_tokens": 5000}, "max_tokens", "max_tokens: must be less than or equal to 4096, got 5000"),
+    ({"temperature": -1}, "temperature", "temperature: must be greater than or equal to 0, got -1"),
+    (b'{"temperature": NaN}', "temperature", "temperature: must be a finite number, got nan"),
+    ({"seed": -1}, "seed", "seed: must be greater than or equal to 0, got -1"),
+    ({"logprobs": 11}, "logprobs", "logprobs: must be less than or equal to 10, got 11"),
+    ({"stop": ["a"] * 5}, "stop", "must have at most 4 items after validation, not 5"),
+    ({"stop": ""}, "stop.0", "stop.0: must have at least 1 character, got ''"),
     ({"echo": True}, "echo", "echo is not supported; supported: model, n, "),
     ({"presence_penalty": 0.5}, "presence_penalty", "presence_penalty is not supported"),
-    ({"\ud800": 1}, None, "the body: '\\ud800' should be a valid string"),
+    ({"\ud800": 1}, None, "the body: must be a valid string"),
     ({"x": 1, "y": 2}, "x", "x is not supported; supported: model"),
-    ({"n": 0, "top_p": 2}, "n", "greater than or equal to 1; top_p: 2 should be less than or equal to 1"),
-    ({"prompt": "a " * (MAX_PROMPT + 1)}, "prompt", f"tokens; allowed: {MAX_PROMPT}"),
+    ({"n": 0, "top_p": 2}, "n", "equal to 1, got 0; top_p: must be less than or equal to 1, got 2"),
+    ({"prompt": "a " * (MAX_PROMPT + 1)}, "prompt", f"at most {MAX_PROMPT} tokens"),
 ])  # fmt: skip
 def test_a_bad_request_is_refused_with_the_reason_in_openais_form(body, param, message, running):
     status, answer = post(running.url, body)
@@ -54,7 +54,7 @@ def test_a_bad_request_is_refused_with_the_reason_in_openais_form(body, param, m
 
 def test_refusals_are_the_exceptions_of_openais_client(running):
     with openai.OpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0) as client:
-        with pytest.raises(openai.BadRequestError, match=r"temperature: 3\.0 should be less than") as caught:
+        with pytest.raises(openai.BadRequestError, match=r"temperature: must be less than") as caught:
             client.completions.create(model="slm", prompt="", temperature=3.0)
         assert caught.value.param == "temperature"
         with pytest.raises(openai.NotFoundError, match="'gpt-4' is not served; served: slm") as caught:

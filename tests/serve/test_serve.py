@@ -67,8 +67,8 @@ def test_a_port_that_is_taken_is_one_line(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("arguments, line", [
-    (["--port", "65536"], "--port: 65536 is not allowed; allowed: 1 to 65535, or 0 for any that is free"),
-    (["--port", "-1"], "--port: -1 is not allowed; allowed: 1 to 65535, or 0 for any that is free"),
+    (["--port", "65536"], "--port: must be 1 to 65535, or 0 for any free port, got 65536"),
+    (["--port", "-1"], "--port: must be 1 to 65535, or 0 for any free port, got -1"),
     (["--host", "no.such.host.invalid"], "--host: 'no.such.host.invalid': "),
     (["--host", "a" * 70], f"--host: '{'a' * 70}': "),
     (["--host", "192.0.2.1"], "--host 192.0.2.1 --port 8000: Cannot assign requested address"),

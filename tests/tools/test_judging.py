@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from dvc.cli import main as dvc
 
+from slm.core.config import validate
 from slm.core.errors import UserError
 from tests.browser import dom_of, needs_browser
 from tests.pipeline import enter, start_pipeline
@@ -101,7 +102,7 @@ def likes_bob(first, second):
 
 
 def checked(*files: dict) -> list[Verdicts]:
-    return [Verdicts.check(file) for file in files]
+    return [validate(Verdicts, file, "verdicts.json") for file in files]
 
 
 def test_a_pair_is_the_same_sample_of_both_experiments_at_the_temperature_asked_for(repository):
@@ -203,12 +204,12 @@ def test_few_verdicts_could_be_chance_and_ties_decide_nothing(repository):
 @pytest.mark.parametrize("a, b, temperature, n_pairs, line", [
     ("main", "nobody", 0.6, 1, "nobody: unknown Git revision 'nobody'"),
     ("main", "bobs", 0.7, 1, "main:data/samples.jsonl: no story of temperature 0.7; there are: 0.6, 1"),
-    ("main", "bobs", 0.6, 13, "--pairs: 13 is not allowed; allowed: 1 to 12, as many pairs of different "
-     "stories of temperature 0.6 have main and bobs"),
-    ("main", "bobs", 0.6, 0, "--pairs: 0 is not allowed; allowed: 1 to 12, as many pairs of different "
-     "stories of temperature 0.6 have main and bobs"),
-    ("bobs", "workspace", 0.6, 1, "--pairs: 1 is not allowed; allowed: none, as many pairs of different "
-     "stories of temperature 0.6 have bobs and workspace"),
+    ("main", "bobs", 0.6, 13, "--pairs: must be 1 to 12, as many pairs of different "
+     "stories of temperature 0.6 have main and bobs, got 13"),
+    ("main", "bobs", 0.6, 0, "--pairs: must be 1 to 12, as many pairs of different "
+     "stories of temperature 0.6 have main and bobs, got 0"),
+    ("bobs", "workspace", 0.6, 1, "--pairs: must be none, as many pairs of different "
+     "stories of temperature 0.6 have bobs and workspace, got 1"),
 ])  # fmt: skip
 def test_what_cannot_be_compared_is_named(repository, a, b, temperature, n_pairs, line):
     with pytest.raises(UserError) as caught:
@@ -226,8 +227,8 @@ def test_a_comparison_that_cannot_be_made_is_one_line_and_no_sheet(repository, t
 @pytest.mark.parametrize("content, line", [
     (b"{", "data/samples.jsonl:1: not valid JSON"),
     (b"\xff", "data/samples.jsonl:1: not valid JSON: 'utf-8' codec can't decode"),
-    (b"3", "data/samples.jsonl:1: story: 3 should be a valid dictionary"),
-    (b'{"temperature": 0.6, "sample": "x", "text": ""}', "data/samples.jsonl:1: story.sample: 'x' should be"),
+    (b"3", "data/samples.jsonl:1: must be a mapping, got 3"),
+    (b'{"temperature": 0.6, "sample": "x", "text": ""}', "data/samples.jsonl:1: sample: must be a"),
     (b"", "data/samples.jsonl: no story of temperature 0.6; there are: none"),
     (None, "workspace: no data/samples.jsonl; `dvc repro` makes it, `dvc pull` or `dvc exp pull` brings it"),
 ])  # fmt: skip
@@ -263,9 +264,9 @@ def test_files_of_verdicts_that_do_not_add_up_are_refused(repository, tmp_path):
         (
             "left.json",
             {**good, "judge": "x", "verdicts": {"1": "left"}},
-            "verdicts.verdicts.1: 'left' should",
+            "verdicts.1: must be 'first'",
         ),
-        ("list.json", [], "verdicts: [] should be"),
+        ("list.json", [], "must be a mapping"),
     ):
         with pytest.raises(UserError, match=re.escape(complaint)):
             read_verdicts([ann, written(name, file)])

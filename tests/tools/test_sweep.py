@@ -76,7 +76,7 @@ def repository_once(tmp_path_factory):
     (folder / "reports").mkdir()
     (folder / "data/corpus").mkdir(parents=True)
     split = {"documents": 3, "bytes": 90, "entropy": {"bits_per_byte": ENTROPY, "standard_error": 0.001}}
-    summary = {"source": "embedded: stories", "train": split, "validation": split}
+    summary = {"source": "synthetic: stories", "train": split, "validation": split}
     (folder / "data/corpus/summary.json").write_text(json.dumps(summary))
     with pytest.MonkeyPatch.context() as patch:
         enter(folder, patch)

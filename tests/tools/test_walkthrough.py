@@ -25,7 +25,7 @@ SIGNS = (
 )
 CHANGES = {
     "data": {"source": "files", "files": {"train": "mine.jsonl", "validation": "held-out.jsonl"}},
-    "tokenizer": {"kind": "gpt2"},
+    "tokenizer": {"type": "gpt2"},
     "model": {"dropout": 0.2},
     "sample": {"top_k": 3, "temperature": 0.5},
 }

@@ -17,7 +17,7 @@ INPUTS = {"params": {"max_steps": 20}, "code": "abc"}
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
-    monkeypatch.setenv("SLM_SAVE_SECONDS", "0")
+    monkeypatch.setenv("SLM_CHECKPOINT_INTERVAL", "0")
     monkeypatch.setattr(module, "WAIT_SECONDS", 0.1)
 
 
@@ -137,7 +137,7 @@ def test_starting_fresh_drops_the_states_of_this_training_and_looks_at_no_other(
     for inputs in ({"max_steps": 20}, {"max_steps": 40}):
         with opened(tmp_path, inputs, shared, fork=20) as states:
             states.save(state(10))
-    monkeypatch.setenv("SLM_FRESH", "1")
+    monkeypatch.setenv("SLM_NO_RESUME", "1")
     with opened(tmp_path, {"max_steps": 40}, shared, fork=40) as states:
         assert states.newest() is None
     assert len(files(tmp_path)) == 1
@@ -168,7 +168,7 @@ def test_what_a_killed_process_left_half_written_is_dropped(tmp_path):
 
 
 def test_saving_takes_one_percent_of_the_time_at_most(tmp_path, monkeypatch):
-    monkeypatch.delenv("SLM_SAVE_SECONDS")
+    monkeypatch.delenv("SLM_CHECKPOINT_INTERVAL")
     clock = iter([100.0, 100.0, 101.0, 101.0, 200.9, 201.1])  # opened, saved from 100 to 101, two looks
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     states = opened(tmp_path)
@@ -180,6 +180,6 @@ def test_saving_takes_one_percent_of_the_time_at_most(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("value", ["-1", "soon", "nan", "inf"])
 def test_a_wrong_number_of_seconds_is_named(tmp_path, monkeypatch, value):
-    monkeypatch.setenv("SLM_SAVE_SECONDS", value)
-    with pytest.raises(UserError, match=f"^SLM_SAVE_SECONDS: '{value}' is not allowed; allowed: "):
+    monkeypatch.setenv("SLM_CHECKPOINT_INTERVAL", value)
+    with pytest.raises(UserError, match=f"^SLM_CHECKPOINT_INTERVAL: must be a number .*, got '{value}'"):
         opened(tmp_path)

@@ -29,7 +29,7 @@ from tests.train.test_trainer import VOCAB, windows
 
 @pytest.fixture(autouse=True)
 def saves_at_every_step(monkeypatch):
-    monkeypatch.setenv("SLM_SAVE_SECONDS", "0")
+    monkeypatch.setenv("SLM_CHECKPOINT_INTERVAL", "0")
 
 
 def trained(out: Path, root: Path, dropout: float = 0.1, **changes):
@@ -110,7 +110,7 @@ def test_a_finished_training_that_runs_again_takes_no_step_and_writes_the_same(t
         result = trained(tmp_path / name, tmp_path / "states")
     assert result.measured["first_step"] == 20
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
-    monkeypatch.setenv("SLM_FRESH", "1")
+    monkeypatch.setenv("SLM_NO_RESUME", "1")
     assert trained(tmp_path / "c", tmp_path / "states").measured["first_step"] == 0
     assert contents(tmp_path / "a") == contents(tmp_path / "c")
 
@@ -172,7 +172,7 @@ def project(tmp_path_factory):
 def whole(project, tmp_path_factory):
     """A project that trained at one go, and the digests of what that left."""
     folder = copy(project, tmp_path_factory.mktemp("whole"))
-    result = run(folder, *DVC, SLM_SAVE_SECONDS="1000")
+    result = run(folder, *DVC, SLM_CHECKPOINT_INTERVAL="1000")
     assert result.returncode == 0, result.stderr
     return digests(folder), (folder / "dvc.lock").read_text()
 
@@ -196,7 +196,7 @@ def test_a_second_trainer_ends_with_a_line_while_the_first_goes_on(tmp_path, pro
     folder = copy(project, tmp_path)
     first = subprocess.Popen(STAGE, cwd=folder, env=killing.environment_of(), stderr=subprocess.DEVNULL)
     try:
-        while not last_step(folder / ".slm/states"):
+        while not last_step(folder / ".slm/checkpoints"):
             time.sleep(0.01)
         first.send_signal(signal.SIGSTOP)
         second = run(folder, *STAGE)
@@ -228,4 +228,4 @@ def test_two_queued_experiments_train_side_by_side_each_with_its_own_state(tmp_p
         ("done", 0, 600)
     ] * 2
     assert len({entry["experiment"] for entry in trained}) == 2
-    assert len(list((folder / ".slm/states").iterdir())) == 2
+    assert len(list((folder / ".slm/checkpoints").iterdir())) == 2

@@ -59,6 +59,6 @@ def test_before_the_end_neither_the_minimum_nor_the_length_changes_a_bit(highest
 
 
 def test_windows_are_cut_into_4_then_2_then_left_whole():
-    params = train_params(length_warmup_steps=5)
+    params = train_params(seq_len_warmup_steps=5)
     assert [n_pieces(step, params) for step in range(8)] == [4, 4, 4, 2, 2, 1, 1, 1]
-    assert n_pieces(0, train_params(length_warmup_steps=0)) == 1
+    assert n_pieces(0, train_params(seq_len_warmup_steps=0)) == 1

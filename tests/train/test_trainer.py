@@ -106,7 +106,7 @@ def test_batches_in_parts_have_the_gradient_of_the_whole():
 
 def test_a_length_warm_up_learns_from_the_same_tokens_in_as_many_steps(tmp_path):
     whole, short = (
-        run(tmp_path / str(n), max_steps=23, eval_interval=23, grad_accum_steps=2, length_warmup_steps=n)
+        run(tmp_path / str(n), max_steps=23, eval_interval=23, grad_accum_steps=2, seq_len_warmup_steps=n)
         for n in (0, 12)
     )
     assert [point.tokens for point in short.train_curve] == [point.tokens for point in whole.train_curve]
@@ -115,12 +115,12 @@ def test_a_length_warm_up_learns_from_the_same_tokens_in_as_many_steps(tmp_path)
 
 
 def test_a_block_that_cannot_be_cut_is_named():
-    with pytest.raises(UserError, match=r"^model\.block_size: 6 is not allowed .* allowed: a multiple of 4$"):
-        windows(train_params(length_warmup_steps=1), block_size=6)
+    with pytest.raises(UserError, match=r"^model\.block_size: must be a multiple of 4 .*, got 6$"):
+        windows(train_params(seq_len_warmup_steps=1), block_size=6)
 
 
 def test_muon_and_the_modern_model_learn_faster_than_adamw_and_the_classic_one(tmp_path):
-    modern = model_params(architecture="modern", n_head=2, n_embd=16)
+    modern = model_params(architecture="rope", n_head=2, n_embd=16)
     params = {"max_steps": 60, "eval_interval": 60}
     muon = train_params(optimizer="muon", **params)
     loss = train(modern, muon, windows(muon), VOCAB, tmp_path)

@@ -33,7 +33,7 @@ NORM_EPS = 1e-6
 EMBEDDING_STD = 0.03  # which the norm after it evens out: it only sets how fast the embedding learns
 
 
-class ModernGPT(nn.Module):
+class RopeGPT(nn.Module):
     """A language model: token ids in, logits of the next token out."""
 
     def __init__(self, params: ModelParams, vocab_size: int):
@@ -43,7 +43,7 @@ class ModernGPT(nn.Module):
         self.token_embedding = nn.Embedding(vocab_size, params.n_embd)
         self.dropout = nn.Dropout(params.dropout)
         self.blocks = nn.ModuleList(Block(params, layer) for layer in range(params.n_layer))
-        self.head = None if params.tied else Linear(params.n_embd, vocab_size, bias=False)
+        self.head = None if params.tie_embeddings else Linear(params.n_embd, vocab_size, bias=False)
         init_weights(self)
 
     @property
@@ -86,7 +86,7 @@ class Block(nn.Module):
     def __init__(self, params: ModelParams, layer: int):
         super().__init__()
         self.attention = CausalSelfAttention(params, layer)
-        self.mlp = SwiGLU(params) if params.mlp == "swiglu" else MLP(params)
+        self.mlp = SwiGLU(params) if params.activation == "swiglu" else MLP(params)
 
     def forward(
         self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None
@@ -127,7 +127,7 @@ class MLP(nn.Module):
 
     def __init__(self, params: ModelParams):
         super().__init__()
-        self.is_gelu = params.mlp == "gelu"
+        self.is_gelu = params.activation == "gelu"
         self.up = Linear(params.n_embd, 4 * params.n_embd, bias=False)
         self.down = Linear(4 * params.n_embd, params.n_embd, bias=False)
         self.dropout = nn.Dropout(params.dropout)
@@ -171,7 +171,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat([a * cos + b * sin, b * cos - a * sin], dim=-1)
 
 
-def init_weights(model: ModernGPT) -> None:
+def init_weights(model: RopeGPT) -> None:
     """Set every parameter to its initial value.
 
     | parameters                              | start              |

@@ -1,4 +1,4 @@
-"""The modern network, against its formulas, in float64."""
+"""The rope architecture, against its formulas, in float64."""
 
 import math
 
@@ -6,23 +6,23 @@ import pytest
 import torch
 
 from slm.model.gpt import cross_entropy, n_params, new_gpt
-from slm.model.modern import ModernGPT, norm, rotary_angles, rotate
+from slm.model.rope import RopeGPT, norm, rotary_angles, rotate
 from tests.tiny import model_params, shaken
 
 VOCAB = 11
-MODERN = {"architecture": "modern", "n_head": 4, "n_kv_head": 2, "n_embd": 16}
+ROPE = {"architecture": "rope", "n_head": 4, "n_kv_head": 2, "n_embd": 16}
 IDS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6], [0, 10, 7, 7, 7, 2, 8, 1]])
 
 
-def modern_params(**changes):
-    return model_params(**{**MODERN, **changes})
+def rope_params(**changes):
+    return model_params(**{**ROPE, **changes})
 
 
-def modern(**changes) -> ModernGPT:
-    return shaken(VOCAB, by=0.5, **{**MODERN, **changes}).double()
+def rope_gpt(**changes) -> RopeGPT:
+    return shaken(VOCAB, by=0.5, **{**ROPE, **changes}).double()
 
 
-def reference_logits(model: ModernGPT, ids: list[int]) -> torch.Tensor:
+def reference_logits(model: RopeGPT, ids: list[int]) -> torch.Tensor:
     """For one sequence, position by position and head by head; a token sees the block_size last ones."""
     params, w = model.params, dict(model.state_dict())
     size, group = params.head_size, params.n_head // params.kv_heads
@@ -40,7 +40,7 @@ def reference_logits(model: ModernGPT, ids: list[int]) -> torch.Tensor:
         return out
 
     def mlp(x, block):
-        if params.mlp == "swiglu":
+        if params.activation == "swiglu":
             gate = w[f"{block}.gate.weight"] @ x
             hidden = gate / (1 + (-gate).exp()) * (w[f"{block}.up.weight"] @ x)
         else:
@@ -70,9 +70,11 @@ def reference_logits(model: ModernGPT, ids: list[int]) -> torch.Tensor:
     return torch.stack([model.head_weight.detach() @ rms(x) for x in xs])
 
 
-@pytest.mark.parametrize("changes", [{}, {"mlp": "swiglu", "n_kv_head": 4}, {"tied": True, "n_kv_head": 1}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"activation": "swiglu", "n_kv_head": 4}, {"tie_embeddings": True, "n_kv_head": 1}]
+)
 def test_logits_are_those_of_the_formulas_also_past_block_size(changes):
-    model = modern(**changes)
+    model = rope_gpt(**changes)
     ids = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2, 3, 8, 4]  # block_size is 8
     torch.testing.assert_close(model(torch.tensor([ids]))[0], reference_logits(model, ids), rtol=0, atol=1e-5)
 
@@ -87,7 +89,7 @@ def test_only_the_distance_between_tokens_counts():
 
 
 def test_a_later_token_changes_no_earlier_logits_and_a_far_one_reaches_through_the_layers_only():
-    model = modern()
+    model = rope_gpt()
     ids = torch.arange(20)[None] % VOCAB
     changed = ids.clone()
     changed[0, 2] = 9
@@ -97,12 +99,12 @@ def test_a_later_token_changes_no_earlier_logits_and_a_far_one_reaches_through_t
     assert not differs[2 + 2 * 7 + 1 :].any()  # two layers, each of which looks 7 tokens back
 
 
-@pytest.mark.parametrize("changes", [{}, {"mlp": "swiglu"}, {"tied": True}])
+@pytest.mark.parametrize("changes", [{}, {"activation": "swiglu"}, {"tie_embeddings": True}])
 def test_a_new_model_is_as_unsure_as_it_can_be_and_its_blocks_add_nothing(changes):
     torch.manual_seed(0)
-    model = new_gpt(modern_params(n_embd=64, **changes), 1000)
+    model = new_gpt(rope_params(n_embd=64, **changes), 1000)
     ids = torch.randint(1000, (16, 9))
-    if "tied" not in changes:
+    if "tie_embeddings" not in changes:
         assert cross_entropy(model(ids[:, :-1]), ids[:, 1:]).item() == pytest.approx(math.log(1000), abs=1e-5)
     x = norm(model.token_embedding(ids))
     for block in model.blocks:
@@ -111,7 +113,7 @@ def test_a_new_model_is_as_unsure_as_it_can_be_and_its_blocks_add_nothing(change
 
 def test_weights_start_as_the_table_says():
     torch.manual_seed(0)
-    model = new_gpt(modern_params(n_embd=64), 500)
+    model = new_gpt(rope_params(n_embd=64), 500)
     for name, parameter in model.named_parameters():
         if name.endswith(("out.weight", "down.weight")) or name == "head.weight":
             assert not parameter.any(), name
@@ -125,27 +127,27 @@ def test_weights_start_as_the_table_says():
 def test_parameters_are_counted_by_hand():
     # embedding and head, and a layer's query, key, value, out, up, down
     layer = 16 * 16 + 2 * (16 * 8) + 16 * 16 + 2 * (16 * 64)
-    assert n_params(new_gpt(modern_params(), VOCAB)) == 2 * VOCAB * 16 + 2 * layer
-    assert n_params(new_gpt(modern_params(tied=True), VOCAB)) == VOCAB * 16 + 2 * layer
+    assert n_params(new_gpt(rope_params(), VOCAB)) == 2 * VOCAB * 16 + 2 * layer
+    assert n_params(new_gpt(rope_params(tie_embeddings=True), VOCAB)) == VOCAB * 16 + 2 * layer
     swiglu = 16 * 16 + 2 * (16 * 8) + 16 * 16 + 3 * (16 * 48)  # 8/3 of 16, up to a multiple of 8
-    assert n_params(new_gpt(modern_params(mlp="swiglu"), VOCAB)) == 2 * VOCAB * 16 + 2 * swiglu
+    assert n_params(new_gpt(rope_params(activation="swiglu"), VOCAB)) == 2 * VOCAB * 16 + 2 * swiglu
 
 
 def test_dropout_changes_training_but_not_evaluation():
-    model = modern(dropout=0.5).train()
+    model = rope_gpt(dropout=0.5).train()
     assert not torch.equal(model(IDS), model(IDS))
     model.eval()
     assert torch.equal(model(IDS), model(IDS))
 
 
 def test_last_gives_the_last_of_all_logits():
-    model = modern()
+    model = rope_gpt()
     for last in (1, 3, 8):
         torch.testing.assert_close(model(IDS, last=last), model(IDS)[:, -last:])
 
 
 def test_bfloat16_within_autocast_is_near_float32():
-    model = modern().float()
+    model = rope_gpt().float()
     with torch.autocast("cpu", torch.bfloat16):
         near = model(IDS)
     torch.testing.assert_close(near.float(), model(IDS), rtol=0.1, atol=0.3)

@@ -28,7 +28,7 @@ from slm.model.params import ModelParams
 INIT_STD = 0.02
 
 
-class ClassicGPT(nn.Module):
+class GPT2(nn.Module):
     """A language model: token ids in, logits of the next token out."""
 
     def __init__(self, params: ModelParams, vocab_size: int):
@@ -126,7 +126,7 @@ class MLP(nn.Module):
         return self.dropout(self.down(x))  # (B, T, C)
 
 
-def init_weights(model: ClassicGPT) -> None:
+def init_weights(model: GPT2) -> None:
     """Set every parameter to its initial value, as GPT-2 does (Radford et al. 2019).
 
     The two sublayers of each of n_layer blocks add to the residual stream; scaling their output layers by
