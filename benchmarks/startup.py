@@ -74,7 +74,7 @@ def main() -> None:
             f"the same, {len(STAGES)} empty stages": (REPRO, empty),
             "`python -c pass`": ([sys.executable, "-c", "pass"], project),
             "`import torch`": ([sys.executable, "-c", "import torch"], project),
-            "`python -m slm.cli.generate`, the first token": (FIRST_TOKEN, project),
+            "`slm generate`, the first token": (FIRST_TOKEN, project),
         }
         for folder in (project, empty):
             run(REPRO, folder)

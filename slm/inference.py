@@ -19,7 +19,7 @@ class Writer:
 
     def __init__(self, model: GPT, tokenizer: Tokenizer):
         self.model, self.tokenizer = model, tokenizer
-        self.end_of_text: int = tokenizer.token_to_id(tokens.END_OF_TEXT)
+        self.end_of_text: int = tokens.end_of_text_id(tokenizer)
 
     def generate(self, prompt: str = "", **options: Any) -> str:
         """What follows the prompt; `options` are as for `generation_params`.

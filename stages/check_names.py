@@ -1,22 +1,22 @@
 """Stage check_names: check the names of datasets and fine-tuning runs before DVC uses them in paths.
 
 DVC deletes the outputs of a stage before it runs, and these names are parts of their paths: a name such as
-`../data` in somebody else's params would delete a folder. Stages with such outputs depend on this one. What
-it writes never changes, so another name reruns nothing else.
+`../data` in somebody else's params would delete a folder. Stages with such outputs depend on this one. It
+covers what .dvcignore cannot, paths outside the project, and says in words what is wrong with a name. What it
+writes never changes, so another name reruns nothing else.
 """
 
 from pathlib import Path
 
 from slm.core.files import write_text
-from slm.core.stage import Stage, check_name, names_at, run_stage
+from slm.core.stage import Stage, check_names, run_stage
 
 KEYS = ("evaluate.datasets", "sft")
 
 
 def main(stage: Stage) -> None:
     for key in KEYS:
-        for name in names_at(stage.params, key):
-            check_name(name, key)
+        check_names(stage.params, key)
     write_text(Path("data/names_checked"), "ok\n")
 
 

@@ -22,7 +22,7 @@ def main(stage: Stage) -> None:
     details = EvalDetails(**scope.model_dump(), versions=stage.versions)
     # Under the name of the dataset, DVC's tables show these metrics in columns of their own.
     write_result(Path(f"reports/datasets/{stage.item}.json"), metrics, under=stage.item)
-    write_result(Path(f"reports/details/datasets/{stage.item}.json"), details)
+    write_result(Path(f"reports/details/{stage.item}.dataset.json"), details)
 
 
 if __name__ == "__main__":

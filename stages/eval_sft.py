@@ -59,7 +59,7 @@ def main(stage: Stage) -> None:
     ]
     write_rows(reports / stage.item / "constraints.csv", ConstraintRow, table)
     write_result(reports / stage.item / "eval.json", details.sft.metrics())
-    write_result(Path("reports/details/sft") / stage.item / "eval.json", details)
+    write_result(Path(f"models/{stage.item}.eval.json"), details)
     write_text(reports / f"{stage.item}.md", f"{text}\n---\n\nVersions: {stage.made_with()}.\n")
 
 

@@ -44,7 +44,7 @@ def main(stage: Stage) -> None:
     )
     write_rows(reports / "train.csv", TrainPoint, result.train_curve)
     write_rows(reports / "val.csv", ValidationPoint, result.validation_curve)
-    write_result(Path("reports/details/sft") / stage.item / "train.json", details)
+    write_result(Path(f"models/{stage.item}.train.json"), details)
 
 
 if __name__ == "__main__":

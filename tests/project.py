@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +13,7 @@ from unittest.mock import patch
 
 from ruamel.yaml import YAML
 
+from slm.cli.main import main as slm_main
 from slm.core import stage
 from slm.core.errors import run_command
 
@@ -93,14 +95,23 @@ def run_stages(*names: str) -> None:
 
 
 def run_module(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`python -m module` in the current folder, in this process too."""
+    """Run `python -m module` in the current folder, in this process."""
+    return _run_here([module, *arguments], lambda: run_command(import_module(module).main))
+
+
+def run_slm(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `slm ARGUMENTS` in the current folder, in this process."""
+    return _run_here(["slm", *arguments], slm_main)
+
+
+def _run_here(argv: list[str], main: Callable[[], None]) -> subprocess.CompletedProcess[str]:
     out, err, status = io.StringIO(), io.StringIO(), 0
-    with patch.object(sys, "argv", [module, *arguments]), redirect_stdout(out), redirect_stderr(err):
+    with patch.object(sys, "argv", argv), redirect_stdout(out), redirect_stderr(err):
         try:
-            run_command(import_module(module).main)
+            main()
         except SystemExit as end:
             status = int(end.code or 0)
-    return subprocess.CompletedProcess(sys.argv, status, out.getvalue(), err.getvalue())
+    return subprocess.CompletedProcess(argv, status, out.getvalue(), err.getvalue())
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -13,9 +13,10 @@ import openai
 import torch
 from openai.types import Completion, CompletionUsage
 
-from slm.cli.serve import Server, listen
+from slm.cli.serve import bind
 from slm.generate.batch import generate
 from slm.inference import Writer
+from slm.serve.api import Server
 from slm.serve.engine import Engine
 from slm.tokenizer.tokenizer import encode, train_bpe
 from tests.tiny import sample_params, shaken
@@ -44,7 +45,7 @@ def tiny_writer() -> Writer:
 def serving(writer: Writer) -> Iterator[Running]:
     """Run a server in a thread."""
     server = Server(writer)
-    with listen("127.0.0.1", 0) as listening:
+    with bind("127.0.0.1", 0) as listening:
         thread = Thread(target=server.run, args=([listening],))
         thread.start()
         wait_for(lambda: server.started)

@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from slm.core.config import PARAMS_FILE, RENAMED, ParamsSection, read_yaml
+from slm.core.config import PARAMS_FILE, ParamsSection, new_name, read_yaml
 from slm.core.errors import UserError
-from slm.core.stage import check_name, names_at
+from slm.core.stage import check_names, look_up
 from slm.data.params import DataParams
 from slm.eval.params import EvaluateParams
 from slm.eval_samples.params import EvalSamplesParams
@@ -16,6 +16,11 @@ from slm.sft.params import SFTParams
 from slm.tokenizer.params import TokenizerParams
 from slm.train.params import TrainParams
 
+DESCRIPTION = "Check every section of a params file. Prints one line for each wrong key."
+EXAMPLES = """\
+examples:
+  slm check
+  slm check other-params.yaml"""
 SECTIONS: tuple[type[ParamsSection], ...] = (
     DataParams,
     TokenizerParams,
@@ -39,18 +44,21 @@ def check(path: Path) -> None:
 def check_values(values: dict[str, Any], path: Path) -> None:
     """Raise UserError with a line for each wrong key of the values, which come from `path`."""
     known = [section.section for section in SECTIONS]
-    lines = [
-        f"{path}: {key}: was renamed to {RENAMED[key]}"
-        if key in RENAMED
-        else f"{path}: {key}: unknown section; must be one of {', '.join(known)}"
-        for key in values
-        if key not in known
-    ]
+    lines, replaced = [], set()
+    for key in values:
+        if new := new_name(str(key)):
+            lines.append(f"{path}: {key}: was renamed to {new}")
+            replaced.add(new)
+        elif key not in known:
+            lines.append(f"{path}: {key}: unknown section; must be one of {', '.join(known)}")
     for section in SECTIONS:
+        # Under its old name a section is not missing.
+        if section.section not in values and section.section in replaced:
+            continue
         try:
             for key in NAMED_ITEMS.get(section.section, ()):
-                for name in names_at(values, key):
-                    check_name(name, key)
+                if isinstance(look_up(values, key), dict):
+                    check_names(values, key, path)
             section.check(values.get(section.section, {}), path)
         except UserError as error:
             lines.append(str(error))
@@ -59,10 +67,16 @@ def check_values(values: dict[str, Any], path: Path) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `slm check`."""
-    parser.description = "Check every section of a params file; print one line for each wrong key."
+    """Add the arguments of `slm check`, its description and examples."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     parser.add_argument(
-        "file", nargs="?", type=Path, default=PARAMS_FILE, help="the params file (default: params.yaml)"
+        "file",
+        nargs="?",
+        type=Path,
+        default=PARAMS_FILE,
+        metavar="FILE",
+        help="params file to check (default: %(default)s)",
     )
 
 

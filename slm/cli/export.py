@@ -1,39 +1,55 @@
-"""Take a trained model elsewhere.
-
-    python -m slm.export --to hf DIR
-    python -m slm.export --to gguf FILE.gguf [--quantize q8_0]
-
-`hf` is a folder that Hugging Face's transformers loads, `gguf` a file for llama.cpp; docs/export.md has more.
-"""
+"""`slm export`: convert a trained model for other programs."""
 
 import argparse
 from pathlib import Path
 
-from slm.core.errors import UserError, run_command
-from slm.export.card import find_facts
-from slm.export.gguf import QUANTIZED, write_gguf
-from slm.export.huggingface import write_folder
-from slm.model.gpt import load_model
-from slm.tokenizer.tokenizer import load
+from slm.core.errors import UserError
+
+DESCRIPTION = """\
+Convert a trained model: `hf` writes a folder for Hugging Face's transformers, with the weights, the
+tokenizer and a model card; `gguf` writes a file for llama.cpp. Prints the path that was written."""
+EXAMPLES = """\
+examples:
+  slm export --to hf exported
+  slm export --to gguf exported.gguf --quantize q8_0"""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m slm.export", description="Take a model elsewhere.")
-    parser.add_argument("--to", choices=("hf", "gguf"), required=True, help="for transformers, for llama.cpp")
-    parser.add_argument("out", type=Path, help="the folder, or the file, to write")
-    parser.add_argument("--model", type=Path, default=Path("models"), help="default: models")
-    parser.add_argument("--quantize", choices=QUANTIZED, help="of gguf: round matrices to 8 bits a weight")
-    args = parser.parse_args()
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `slm export`, its description and examples."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description, parser.epilog = DESCRIPTION, EXAMPLES
+    parser.add_argument("out", type=Path, metavar="OUT", help="new folder (hf) or file (gguf) to write")
+    parser.add_argument("--to", choices=("hf", "gguf"), required=True, help="format (required)")
+    parser.add_argument(
+        "--model",
+        type=Path,
+        default=Path("models"),
+        metavar="DIR",
+        help="folder of the model (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--quantize", choices=("q8_0",), help="gguf only: matrices in 8 bits per weight (default: float32)"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Convert the model in `args.model` and print the path that was written."""
     if args.quantize and args.to != "gguf":
-        raise UserError("--quantize: only with --to gguf")
+        raise UserError(f"--quantize: requires --to gguf, got --to {args.to}")
+
+    # These import torch, which takes a second: --help and wrong arguments do without it.
+    from slm.model.gpt import load_model
+    from slm.tokenizer.tokenizer import load
+
     tokenizer = load(args.model / "tokenizer.json")
     model = load_model(args.model, vocab_size=tokenizer.get_vocab_size())
     if args.to == "hf":
+        from slm.export.card import find_facts
+        from slm.export.huggingface import write_folder
+
         write_folder(model, tokenizer, find_facts(args.model), args.out)
     else:
+        from slm.export.gguf import write_gguf
+
         write_gguf(model, tokenizer, args.out, args.quantize)
     print(args.out)
-
-
-if __name__ == "__main__":
-    run_command(main)

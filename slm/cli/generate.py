@@ -1,12 +1,4 @@
-"""Write with a trained model, in the terminal: a story, or one after the other.
-
-    python -m slm.cli.generate "Once upon a time"
-    echo "Once upon a time" | python -m slm.cli.generate --temperature 0.5
-    python -m slm.cli.generate                                # a prompt a line, and a story for each
-    python -m slm.cli.generate --chat --model models/wishes   # with a tuned model: requests, and answers
-
-The first prints the prompt, too, and a seed that writes the same again.
-"""
+"""`slm generate`: generate text with a trained model in the terminal."""
 
 import argparse
 import os
@@ -17,122 +9,152 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slm.core.errors import UserError, run_command
+from slm.core.errors import UserError
 from slm.generate.params import DEFAULTS, GenerationParams, check_text, generation_params
 from slm.sft import chat
 from slm.sft.conversations import Turn
 
+# slm.inference imports torch, which takes a second: --help and wrong arguments do without it.
 if TYPE_CHECKING:
     from slm.inference import Writer
 
-OPTIONS = {  # of GenerationParams: type and meaning
-    "max_new_tokens": (int, "tokens after which a story has to stop"),
-    "temperature": (float, "0: always the likeliest token"),
-    "top_k": (int, "draw from this many of the likeliest tokens"),
-    "top_p": (float, "draw from the fewest tokens that have this share of the probability"),
-    "min_p": (float, "draw from the tokens with at least this part of the likeliest's probability"),
-    "repetition_penalty": (float, "above 1 makes tokens that the text already has less likely"),
-    "seed": (int, "the same one writes the same story; by default a new one each time"),
+DESCRIPTION = """\
+Generate text with a trained model and print it token by token.
+
+Without a prompt in a terminal, prompts are read line by line; the session keeps a history and takes
+commands such as /temperature 0.5. Otherwise one prompt is continued, from the argument or from stdin."""
+EXAMPLES = """\
+examples:
+  slm generate "Once upon a time"
+  echo "Once upon a time" | slm generate --temperature 0
+  slm generate
+  slm generate --chat --model models/wishes"""
+# Type and help of each option of GenerationParams.
+OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "max_new_tokens": (int, "maximum number of tokens to generate"),
+    "temperature": (float, "sampling temperature; 0: greedy decoding"),
+    "top_k": (int, "sample from the K most likely tokens only"),
+    "top_p": (float, "sample from the most likely tokens whose probabilities add up to P, 0 to 1"),
+    "min_p": (float, "sample from tokens with at least P times the highest probability, 0 to 1"),
+    "repetition_penalty": (float, "penalty for tokens that the text already contains; 1: off"),
+    "seed": (int, "random seed"),
 }
-HISTORY = Path(".slm/history")  # what was typed
-HELP = {
-    False: "A prompt and Enter: a story that begins so. Enter alone: one from nothing.",
-    True: "A request and Enter: an answer. The model sees what was said before; Enter alone begins anew.",
-}
-KEYS = "/temperature 0.5: another temperature; / alone: all options. Ctrl-C stops it, Ctrl-D leaves.\n"
+HISTORY_FILE = Path(".slm/history")
+INTRODUCTION = """\
+Type a prompt and press Enter: the model continues it. An empty line starts a text from scratch."""
+CHAT_INTRODUCTION = """\
+Type a message and press Enter: the model answers. An empty line starts a new conversation."""
+KEYS = "/temperature 0.5 sets an option, / lists all options, Ctrl-C stops the text, Ctrl-D quits.\n"
 
-Respond = Callable[[str, GenerationParams], object]  # to a line that was typed
+# Prints the model's response to a line of input.
+Respond = Callable[[str, GenerationParams], None]
 
 
-def main() -> None:
-    """Write one story, or one after the other."""
-    parser = argparse.ArgumentParser(
-        prog="python -m slm.cli.generate", description="Write with a trained model."
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `slm generate`, its description and examples."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description, parser.epilog = DESCRIPTION, EXAMPLES
+    parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="text to continue (default: read stdin)")
+    parser.add_argument(
+        "--model",
+        type=Path,
+        default=Path("models"),
+        metavar="DIR",
+        help="folder of the model (default: %(default)s)",
     )
-    parser.add_argument("prompt", nargs="?", help="how the story begins; by default what is piped in")
-    parser.add_argument("--model", type=Path, default=Path("models"), help="the folder of the model (models)")
-    parser.add_argument("--chat", action="store_true", help="of a tuned model: requests, and answers")
+    parser.add_argument(
+        "--chat", action="store_true", help="chat with a fine-tuned model (default: continue the prompt)"
+    )
     for name, (kind, meaning) in OPTIONS.items():
-        default = f" ({DEFAULTS[name]:g})" if DEFAULTS.get(name) else ""
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=meaning + default)
-    arguments = vars(parser.parse_args())
-    options = {name: arguments[name] for name in OPTIONS if arguments[name] is not None}
-    prompt = arguments["prompt"]
-    interactive = prompt is None and sys.stdin.isatty()
-    if prompt is None and not interactive:
-        prompt = _piped()
+        default = DEFAULTS.get(name)
+        shown = "random" if name == "seed" else "off" if default is None else f"{default:g}"
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=kind,
+            metavar="INT" if kind is int else "FLOAT",
+            help=f"{meaning} (default: {shown})",
+        )
 
-    params, prompt = generation_params(**options), _checked(prompt or "")
-    from slm.inference import load  # after the arguments: torch takes its time
 
-    writer = load(arguments["model"])
-    respond = Talk(writer) if arguments["chat"] else partial(tell, writer)
+def run(args: argparse.Namespace) -> None:
+    """Continue one prompt, or start an interactive session."""
+    options = {name: getattr(args, name) for name in OPTIONS if getattr(args, name) is not None}
+    interactive = args.prompt is None and sys.stdin.isatty()
+    prompt = "" if interactive else _read_stdin() if args.prompt is None else args.prompt
+    params, prompt = generation_params(**options), _check_prompt(prompt)
+
+    from slm.inference import load
+
+    writer = load(args.model)
+    respond = Chat(writer) if args.chat else partial(print_continuation, writer)
+    if interactive:
+        print(CHAT_INTRODUCTION if args.chat else INTRODUCTION, KEYS, sep="\n")
+        run_session(respond, options)
+        return
     try:
-        if interactive:
-            print(HELP[arguments["chat"]], KEYS, sep="\n")
-            converse(respond, options)
-            return
         respond(prompt, params)
-    except BrokenPipeError:  # whoever reads it has enough
+    except BrokenPipeError:
+        # The reader closed the pipe, as `head` does. Python would fail again when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if "seed" not in options:
         print(f"(seed {params.seed})", file=sys.stderr)
 
 
-def tell(writer: "Writer", prompt: str, params: GenerationParams) -> None:
-    """Print a prompt and the story as it is written."""
+def print_continuation(writer: "Writer", prompt: str, params: GenerationParams) -> None:
+    """Print a prompt and its continuation, token by token."""
     bold, plain = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
     print(f"{bold}{prompt}{plain}", end="", flush=True)
-    _show(writer, prompt, params)
+    _print_stream(writer, prompt, params)
 
 
-class Talk:
-    """A conversation with a tuned model."""
+class Chat:
+    """A conversation with a fine-tuned model."""
 
     def __init__(self, writer: "Writer"):
         self._writer = writer
         self._turns: list[Turn] = []
 
-    def __call__(self, request: str, params: GenerationParams) -> None:
-        """Print the answer as it is written; an empty request begins another conversation."""
-        if not request.strip():
+    def __call__(self, message: str, params: GenerationParams) -> None:
+        """Print the answer to a message, token by token. An empty message starts a new conversation."""
+        if not message.strip():
             self._turns.clear()
             return
         block_size = self._writer.model.params.block_size
-        if n := chat.n_dropped(self._turns, request, self._writer.n_tokens, block_size):
-            print(f"(it no longer sees the first {'request' if n == 1 else f'{n} requests'})")
+        if n := chat.n_dropped(self._turns, message, self._writer.n_tokens, block_size):
+            print(f"(context full: dropped the first {'turn' if n == 1 else f'{n} turns'})")
             del self._turns[:n]
-        answer = _show(self._writer, chat.render(self._turns, request), params)
-        self._turns.append(Turn(request, answer))
+        answer = _print_stream(self._writer, chat.render(self._turns, message), params)
+        self._turns.append(Turn(message, answer))
 
 
-def _show(writer: "Writer", prompt: str, params: GenerationParams) -> str:
-    """Print what follows a prompt as it is written, and give it."""
-    pieces = []
+def _print_stream(writer: "Writer", prompt: str, params: GenerationParams) -> str:
+    """Print the continuation of a prompt token by token, and return it."""
+    parts = []
     try:
-        for piece in writer.stream(prompt, **params.model_dump()):
-            print(piece, end="", flush=True)
-            pieces.append(piece)
+        for part in writer.stream(prompt, **params.model_dump()):
+            print(part, end="", flush=True)
+            parts.append(part)
     finally:
         print()
-    return "".join(pieces)
+    return "".join(parts)
 
 
-def converse(respond: Respond, options: dict[str, Any]) -> None:
-    """Respond to lines until the end of the input; what was typed is kept for the next time."""
-    with suppress(ImportError):  # where there is no readline, there are no arrow keys
+def run_session(respond: Respond, options: dict[str, Any]) -> None:
+    """Respond to lines of input until it ends. Lines are kept in HISTORY_FILE."""
+    # Some builds of Python have no readline; the session works without history and line editing.
+    with suppress(ImportError):
         import readline
 
         with suppress(OSError):
-            readline.read_history_file(HISTORY)
+            readline.read_history_file(HISTORY_FILE)
     while True:
         try:
             line = input("> ")
             if line.startswith("/"):
-                options = _changed(options, line)
+                options = _set_option(options, line)
             else:
                 params = generation_params(**options)
-                respond(_checked(line), params)
+                respond(_check_prompt(line), params)
                 print(f"(seed {params.seed})\n")
         except EOFError:
             print()
@@ -140,45 +162,47 @@ def converse(respond: Respond, options: dict[str, Any]) -> None:
         except UserError as error:
             print(error)
         except KeyboardInterrupt:
-            print("(stopped; Ctrl-D ends it)\n")
+            print("(stopped; Ctrl-D quits)\n")
     with suppress(ImportError, OSError):
-        HISTORY.parent.mkdir(exist_ok=True)
-        readline.write_history_file(HISTORY)
+        HISTORY_FILE.parent.mkdir(exist_ok=True)
+        readline.write_history_file(HISTORY_FILE)
 
 
-def _changed(options: dict[str, Any], line: str) -> dict[str, Any]:
-    """The options after a line such as "/top_k 50"; prints them. Raises UserError if it is wrong."""
+def _set_option(options: dict[str, Any], line: str) -> dict[str, Any]:
+    """Return the options after a line such as "/top_k 50", and print them. Raises UserError."""
     name, _, value = line[1:].strip().partition(" ")
     name, changed = name.replace("-", "_"), dict(options)
     if name:
         if name not in OPTIONS:
-            raise UserError(f"must be one of /{', /'.join(OPTIONS)}, got /{name}")
-        try:
-            changed[name] = OPTIONS[name][0](value) if value.strip() else None
-        except ValueError:
-            raise UserError(f"/{name}: {value!r} is no number") from None
-        changed = {key: found for key, found in changed.items() if found is not None}
-    shown = generation_params(**changed).model_dump(exclude=set() if "seed" in changed else {"seed"})
-    print(
-        *(f"{key} {'off' if found is None else found}" for key, found in shown.items()), sep=", ", end="\n\n"
-    )
+            raise UserError(f"/{name}: must be one of: /{', /'.join(OPTIONS)}")
+        # Without a value the option gets its default again.
+        changed.pop(name, None)
+        if value.strip():
+            kind = OPTIONS[name][0]
+            try:
+                changed[name] = kind(value)
+            except ValueError:
+                raise UserError(
+                    f"/{name}: must be {'an integer' if kind is int else 'a number'}, got {value!r}"
+                ) from None
+    # A random seed changes with each text.
+    hidden = set() if "seed" in changed else {"seed"}
+    values = generation_params(**changed).model_dump(exclude=hidden)
+    settings = [f"{key} {'off' if value is None else value}" for key, value in values.items()]
+    print(*settings, sep=", ", end="\n\n")
     return changed
 
 
-def _piped() -> str:
-    """The prompt that comes through a pipe; a line break at its end is not meant."""
+def _read_stdin() -> str:
+    """Return the prompt from stdin without the line break at its end."""
     try:
         return sys.stdin.buffer.read().decode().removesuffix("\n")
     except UnicodeDecodeError as error:
-        raise UserError(f"the prompt is not UTF-8 at byte {error.start}") from None
+        raise UserError(f"prompt: not UTF-8 at byte {error.start}") from None
 
 
-def _checked(prompt: str) -> str:
+def _check_prompt(prompt: str) -> str:
     try:
         return check_text(prompt)
     except ValueError as error:
         raise UserError(f"prompt: {error}") from None
-
-
-if __name__ == "__main__":
-    run_command(main)

@@ -13,7 +13,7 @@ from ruamel.yaml.error import YAMLError
 
 from slm.cli.check import check_values
 from slm.core.config import PARAMS_FILE, read_yaml
-from slm.core.errors import UserError, run_command
+from slm.core.errors import UserError
 from slm.core.files import write_text
 
 RECIPES = Path("recipes")
@@ -26,6 +26,10 @@ with "{MARK}NAME", the line that this command writes. To make an applied recipe 
 line and commit. `quickstart` restores the defaults.
 
 Uncommitted edits of params.yaml are refused, but a recipe applied and not edited since may be replaced."""
+EXAMPLES = """\
+examples:
+  slm recipe
+  slm recipe tinystories-cpu"""
 
 
 class _Representer(RoundTripRepresenter):
@@ -165,8 +169,13 @@ def _header(recipe: Path) -> list[str]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `slm recipe`, and its description."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.description = DESCRIPTION
-    parser.add_argument("name", nargs="?", help="a recipe of recipes/, or the path of a YAML file")
+    parser.description, parser.epilog = DESCRIPTION, EXAMPLES
+    parser.add_argument(
+        "name",
+        nargs="?",
+        metavar="NAME",
+        help="recipe in recipes/, or path of a YAML file (default: list the recipes)",
+    )
     parser.add_argument("--force", action="store_true", help="discard uncommitted edits of params.yaml")
 
 
@@ -184,13 +193,3 @@ def run(args: argparse.Namespace) -> None:
     # What to know before it runs: the files it needs, its source, its cost.
     print(*_header(recipe), "", sep="\n")
     print(f"{PARAMS_FILE}: recipe {_label(recipe)} applied; run it with: dvc repro")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="slm recipe")
-    add_arguments(parser)
-    run(parser.parse_args())
-
-
-if __name__ == "__main__":
-    run_command(main)

@@ -17,31 +17,38 @@ PARAMS_FILE = Path("params.yaml")
 NOT_SET = "data/none"
 # Names of datasets and fine-tuning runs. They become parts of paths that DVC deletes before a stage runs.
 ITEM_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_-]*$"
-# Old sections and keys of params.yaml, and old values by key, with what replaces them.
+# Old sections and keys of params.yaml with their new names; * stands for the name of an item.
 RENAMED = {
     "data.hub.text": "data.hub.text_column",
-    "tokenizer.kind": "tokenizer.type",
+    "evaluate.corpora": "evaluate.datasets",
+    "evaluate.datasets.*.hub.text": "evaluate.datasets.*.hub.text_column",
+    "evaluate.datasets.*.kind": "evaluate.datasets.*.metric",
+    "finetune": "sft",
     "model.mlp": "model.activation",
     "model.tied": "model.tie_embeddings",
-    "train.length_warmup_steps": "train.seq_len_warmup_steps",
-    "evaluate.corpora": "evaluate.datasets",
     "quality": "eval_samples",
-    "finetune": "sft",
+    "sft.*.requests": "sft.*.num_eval_prompts",
+    "sft.*.tasks.answer": "sft.*.tasks.qa",
+    "sft.*.tasks.continue": "sft.*.tasks.continuation",
+    "sft.*.tasks.sum_up": "sft.*.tasks.summary",
+    "sft.*.tasks.write": "sft.*.tasks.story",
+    "tokenizer.kind": "tokenizer.type",
+    "train.length_warmup_steps": "train.seq_len_warmup_steps",
 }
-RENAMED_ITEM_KEYS = {"kind": "metric", "requests": "num_eval_prompts"}
+# Old values of keys with their new names.
 RENAMED_VALUES = {
-    ("data.source", "embedded"): "synthetic",
-    ("model.architecture", "classic"): "gpt2",
-    ("model.architecture", "modern"): "rope",
-    ("sft.tasks", "write"): "story",
-    ("sft.tasks", "continue"): "continuation",
-    ("sft.tasks", "sum_up"): "summary",
-    ("sft.tasks", "answer"): "qa",
+    "data.source": {"embedded": "synthetic"},
+    "evaluate.datasets.*.metric": {
+        "text": "bits_per_byte",
+        "words": "word_perplexity",
+        "last_word": "last_word_accuracy",
+    },
+    "model.architecture": {"classic": "gpt2", "modern": "rope"},
 }
-# Wrong values can be anything, of any size.
-SHORT = reprlib.Repr()
-SHORT.maxlevel = 1
-SHORT.maxstring = SHORT.maxother = SHORT.maxlong = 80
+# Wrong values can be of any size.
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 1
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -60,7 +67,7 @@ class ParamsSection(StrictModel):
     @classmethod
     def load(cls, path: Path = PARAMS_FILE) -> Self:
         """Read this section of the file. Raises UserError with a line for each wrong key."""
-        return cls.check(read_yaml(path).get(cls.section, {}), path)
+        return cls.check(read_params(path).get(cls.section, {}), path)
 
     @classmethod
     def check(cls, values: Any, path: Path = PARAMS_FILE) -> Self:
@@ -88,15 +95,42 @@ def format_errors(errors: list[ErrorDetails], schema: type[BaseModel], prefix: s
     values: dict[str, Any] = {}
     for error in errors:
         key = ".".join(filter(None, [prefix, *(str(part) for part in error["loc"] if not _is_tag(part))]))
-        problem = _problem(error, schema, key)
         values[key] = error["input"]
-        problems.setdefault(key, []).append(problem)
+        problems.setdefault(key, []).append(_problem(error, schema, key))
     lines = {}
     for key, texts in problems.items():
-        has_value = all(text.startswith("must ") and ", got " not in text for text in texts)
-        got = f", got {SHORT.repr(values[key])}" if has_value else ""
-        lines[key] = " or ".join([texts[0], *(text.removeprefix("must ") for text in texts[1:])]) + got
-    return lines
+        lines[key] = " or ".join([texts[0], *(text.removeprefix("must be ") for text in texts[1:])])
+        if texts[0].startswith("must ") and ", got " not in lines[key]:
+            lines[key] += f", got {format_value(values[key])}"
+    # Under its old name a key is not missing.
+    replaced = {new for key in lines if (new := new_name(key))}
+    return {key: line for key, line in lines.items() if not (line == "missing" and key in replaced)}
+
+
+def new_name(key: str) -> str | None:
+    """Return the new name of an old section or key of params.yaml, or None if it is not an old one."""
+    parts = key.split(".")
+    for old, new in RENAMED.items():
+        if _matches(key, old):
+            items = [part for part, pattern in zip(parts, old.split("."), strict=True) if pattern == "*"]
+            return ".".join(items.pop(0) if part == "*" else part for part in new.split("."))
+    return None
+
+
+def format_value(value: Any) -> str:
+    """Return a value as params.yaml and JSON write it, cut if it is long."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return _SHORT.repr(value)
+
+
+def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
+    """Read params.yaml. Raises UserError if it cannot be read or has a section with an old name."""
+    values = read_yaml(path)
+    lines = [f"{path}: {key}: was renamed to {new}" for key in values if (new := new_name(str(key)))]
+    if lines:
+        raise UserError("\n".join(lines))
+    return values
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -117,32 +151,37 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (YAMLError, ValueError) as error:
         raise UserError(f"{path}: not valid YAML: {error}".splitlines()[0].partition(";")[0]) from None
     if not isinstance(values, dict):
-        raise UserError(f"{path}: must be a mapping of sections, got {SHORT.repr(values)}")
+        raise UserError(f"{path}: must be a mapping of sections, got {format_value(values)}")
     return values
 
 
 def _problem(error: ErrorDetails, schema: type[BaseModel], key: str) -> str:
     """Describe one of pydantic's errors, without the value."""
-    kind, message = error["type"], error["msg"]
+    kind, message, value = error["type"], error["msg"], error["input"]
+    is_key = kind in {"extra_forbidden", "invalid_key"} or error["loc"][-1:] == ("[key]",)
+    if is_key and (new := new_name(key)):
+        return f"was renamed to {new}"
+    for old_key, new_values in RENAMED_VALUES.items():
+        if isinstance(value, str) and value in new_values and _matches(key, old_key):
+            return f"{value!r} was renamed to {new_values[value]!r}"
     if kind == "missing":
         return "missing"
     if kind in {"extra_forbidden", "invalid_key"}:
-        if key in RENAMED:
-            return f"was renamed to {RENAMED[key]}"
-        section, name = key.partition(".")[0], key.rpartition(".")[2]
-        expected = _model_at(schema, error["loc"][:-1]).model_fields
-        if section in ("evaluate", "sft") and RENAMED_ITEM_KEYS.get(name) in expected:
-            return f"was renamed to {RENAMED_ITEM_KEYS[name]}"
-        return f"unknown key; must be one of {', '.join(expected)}"
+        return f"unknown key; must be one of {', '.join(_model_at(schema, error['loc'][:-1]).model_fields)}"
     # Validators of this project name the value themselves.
     if kind == "value_error":
         return message.removeprefix("Value error, ")
-    base = re.sub(r"^sft\.\w+\.tasks\..*", "sft.tasks", key)
-    if new := RENAMED_VALUES.get((base, error["input"] if isinstance(error["input"], str) else "")):
-        return f"{error['input']} was renamed to {new}"
     message = re.sub(r"^[\w ]+ should ", "must ", message)
-    message = re.sub(r" after validation, not \d+", "", message)
-    return re.sub("a valid dictionary( or instance of \\w+)?", "a mapping", message)
+    message = re.sub(r",? (after validation|got a number|unable to parse).*", "", message)
+    return re.sub(r"a valid dictionary( or .*)?", "a mapping", message)
+
+
+def _matches(key: str, pattern: str) -> bool:
+    """Return whether a key is the one of a pattern, in which * stands for any one part."""
+    parts, patterns = key.split("."), pattern.split(".")
+    return len(parts) == len(patterns) and all(
+        p in ("*", part) for p, part in zip(patterns, parts, strict=True)
+    )
 
 
 def _is_tag(part: int | str) -> bool:
@@ -157,8 +196,8 @@ def _model_at(schema: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseM
     for part in parts:
         if field := model.model_fields.get(str(part)):
             annotation: Any = field.annotation
-            # The next part of the location is a key of the mapping.
-            if get_origin(annotation) is dict:
+            # The next part of the location is a key or an index.
+            if get_origin(annotation) in (dict, list):
                 next(parts, None)
         else:
             # This schema is itself a mapping of schemas by name.
@@ -174,11 +213,11 @@ def is_set(path: str, key: str) -> bool:
 
     Raises UserError if NOT_SET is not empty: git would overwrite what the user put there.
     """
-    if path != NOT_SET:
+    if Path(path) != Path(NOT_SET):
         return True
-    if Path(NOT_SET).is_file() and Path(NOT_SET).stat().st_size:
+    if Path(NOT_SET).is_dir() or (Path(NOT_SET).is_file() and Path(NOT_SET).stat().st_size):
         raise UserError(
-            f"{NOT_SET}: must stay empty, it means that no file is set; move your file to data/user/ and set "
-            f"{key} to it"
+            f"{NOT_SET}: must be an empty file, it means that no file is set; move your data to data/user/ "
+            f"and set {key} to it"
         )
     return False

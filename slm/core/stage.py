@@ -19,7 +19,15 @@ from typing import Any, NamedTuple, TypeVar
 
 from pathspec import GitIgnoreSpec
 
-from slm.core.config import ITEM_NAME, PARAMS_FILE, ParamsSection, read_yaml
+from slm.core.config import (
+    ITEM_NAME,
+    PARAMS_FILE,
+    ParamsSection,
+    format_value,
+    is_set,
+    read_params,
+    read_yaml,
+)
 from slm.core.errors import UserError, run_command
 from slm.core.files import append_line
 
@@ -69,13 +77,16 @@ class Stage:
     """
 
     def __init__(self, name: str):
-        values = read_yaml(PARAMS_FILE)
+        values = read_params()
         declared, names = declaration(name, values)
         self.name = name
         self.item = name.partition("@")[2]  # of `foreach`: wikitext2 of eval_dataset@wikitext2; else empty
         self._declared = [resolve(param, names) for param in declared.get("params", [])]
         self.params = pick(values, self._declared)
         self.deps = [resolve(dep, names) for dep in declared["deps"]]
+        for dep, path in zip(declared["deps"], self.deps, strict=True):
+            # A filled placeholder is an error even where the stage would not read it.
+            is_set(path, dep.strip("${}").replace("item.", f"{self.item}."))
         self.files = {str(path): _look_at(path) for path in self._paths()}
         self.versions = installed_versions(Path(dep) for dep in self.deps if dep.startswith("requirements/"))
         self.measured: dict[str, Any] = {}
@@ -103,7 +114,7 @@ class Stage:
 
     def changes(self) -> list[str]:
         """The files and params that are not what they were at the start."""
-        params = pick(read_yaml(PARAMS_FILE), self._declared)
+        params = pick(read_params(), self._declared)
         changed = [
             f"{PARAMS_FILE} ({key})"
             for section, before in self.params.items()
@@ -148,33 +159,44 @@ def run_stage(name: str, main: Callable[[Stage], None]) -> None:
 def run_item(name: str, main: Callable[[Stage], None]) -> None:
     """Run one item of a `foreach` stage: python -m stages.sft NAME.
 
-    Under DVC the environment variable DVC_STAGE has the name. It is not an argument in dvc.yaml: names are
-    keys of params.yaml, and a shell would run what they contain.
+    Under DVC the environment variable DVC_STAGE has the name: sft@NAME, after dvc.yaml's path and a colon if
+    dvc runs in a subfolder. It is not an argument in dvc.yaml: names are keys of params.yaml, and a shell
+    would run what they contain.
     """
-    address = os.environ.get("DVC_STAGE", "").rpartition(":")[2]
-    item = sys.argv[1] if len(sys.argv) == 2 else address.partition("@")[2]
 
     def run() -> None:
-        if not item:
+        address = re.fullmatch(
+            rf"(?:.*dvc\.yaml:)?{name}@(.*)", os.environ.get("DVC_STAGE", ""), flags=re.DOTALL
+        )
+        arguments = sys.argv[1:] or (address.groups() if address else ())
+        if len(arguments) != 1:
             raise UserError(f"usage: python -m stages.{name} NAME")
-        check_name(item, name)
+        check_name(arguments[0], f"{PARAMS_FILE}: {name}")
+        run_stage(f"{name}@{arguments[0]}", main)
 
     run_command(run)
-    run_stage(f"{name}@{item}", main)
 
 
-def names_at(values: dict[str, Any], key: str) -> list[Any]:
-    """Return the names of the items at a key of params.yaml, for example those of `evaluate.datasets`."""
+def check_names(values: dict[str, Any], key: str, file: Path = PARAMS_FILE) -> None:
+    """Raise UserError unless the items at a key of params.yaml are a mapping and can be parts of paths.
+
+    Of a list DVC would make stages, too; ${key} in their paths would be the value of any section `key`.
+    """
     items = look_up(values, key)
-    return list(items) if isinstance(items, dict) else []
+    if not isinstance(items, dict):
+        raise UserError(f"{file}: {key}: must be a mapping from names to items, got {format_value(items)}")
+    for name in items:
+        check_name(name, f"{file}: {key}")
 
 
 def check_name(item: Any, where: str) -> None:
     """Raise UserError unless the name of a dataset or a fine-tuning run can be part of a path."""
-    if not isinstance(item, str) or not re.fullmatch(ITEM_NAME, item):
+    if not isinstance(item, str):
+        raise UserError(f"{where}: names must be strings, got {format_value(item)} (put it in quotes)")
+    if not re.fullmatch(ITEM_NAME, item):
         raise UserError(
-            f"{PARAMS_FILE}: {where}: {item!r} must be a name of letters, digits, _ and -, in quotes if it "
-            "looks like a number"
+            f"{where}: a name must be letters, digits, _ and -, not beginning with -, "
+            f"got {format_value(item)}"
         )
 
 
@@ -190,7 +212,7 @@ def _logged(stage: Stage) -> Iterator[None]:
         result = "interrupted"
         raise
     finally:
-        entry = {"started": started, "stage": stage.name, "result": result}
+        entry: dict[str, Any] = {"started": started, "stage": stage.name, "result": result}
         entry |= {"seconds": round(time.monotonic() - start, 3), **stage.measured, "versions": stage.versions}
         if experiment := os.environ.get("DVC_EXP_NAME"):
             entry["experiment"] = experiment

@@ -83,13 +83,16 @@ def _find(hub: DataHub) -> tuple[str, str]:
         raise UserError(f"data.hub: {endpoint} answered with an error ({_line(error)})") from None
     except Exception as error:  # of sockets, TLS and HTTP, from several libraries
         raise UserError(f"data.hub: {endpoint} could not be reached ({_line(error)}); {OFFLINE}") from None
-    return found.sha, (found.card_data or {}).get("license") or "not stated"
+    card: Any = found.card_data or {}
+    return str(found.sha), card.get("license") or "not stated"
 
 
 def _open(hub: DataHub, commit: str) -> datasets.DatasetBuilder:
     """The dataset, still to be read."""
     with _reading(hub, "its files"):
-        configs = datasets.get_dataset_config_names(hub.name, revision=commit) if hub.config else [None]
+        configs: list[Any] = [None]
+        if hub.config:
+            configs = datasets.get_dataset_config_names(hub.name, revision=commit)
         if hub.config not in configs:
             raise UserError(
                 f"data.hub.config: {hub.name} has no config {hub.config!r}; it has {', '.join(configs)}"

@@ -18,7 +18,7 @@ from slm.generate.params import DEFAULTS, SampleParams
 from slm.model.gpt import GPT, IGNORED, cross_entropy
 from slm.sft.chat import render
 from slm.sft.conversations import Conversation, Turn
-from slm.tokenizer.tokenizer import END_OF_TEXT, decode, encode
+from slm.tokenizer.tokenizer import decode, encode, end_of_text_id
 
 
 class Answer(NamedTuple):
@@ -67,7 +67,7 @@ def _generate_answers(
     progress: Progress | None = None,
 ) -> list[str]:
     ids = [encode(tokenizer, text) for text in texts]
-    generated = generate(model, ids, params, tokenizer.token_to_id(END_OF_TEXT), progress)
+    generated = generate(model, ids, params, end_of_text_id(tokenizer), progress)
     return [decode(tokenizer, new_ids).strip() for [new_ids] in generated]
 
 

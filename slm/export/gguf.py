@@ -16,10 +16,9 @@ from slm.core.errors import UserError
 from slm.core.files import replacing
 from slm.model.gpt import GPT
 from slm.model.huggingface import model_type, to_config, to_weights
-from slm.tokenizer.tokenizer import END_OF_TEXT
+from slm.tokenizer.tokenizer import end_of_text_id
 
 ARCHITECTURES = {"gpt2": gguf.MODEL_ARCH.GPT2, "qwen3": gguf.MODEL_ARCH.QWEN3}
-QUANTIZED = ("q8_0",)
 BLOCK = gguf.GGML_QUANT_SIZES[GGMLQuantizationType.Q8_0][0]  # weights of a row that share a scale
 
 
@@ -46,6 +45,7 @@ def write_gguf(model: GPT, tokenizer: Tokenizer, path: Path, quantize: str | Non
             is_turned = kind == "gpt2" and ".c_" in name and weight.dim() == 2  # kept as (in, out) there
             array = (weight.T if is_turned else weight).contiguous().numpy()
             found = names.get_name(name, try_suffixes=(".weight", ".bias"))
+            assert found is not None, f"llama.cpp has no name for {name}"
             dtype = _type_of(found, array, quantize)
             writer.add_tensor(found, gguf.quants.quantize(array, dtype), raw_dtype=dtype)
         writer.write_header_to_file()
@@ -62,7 +62,7 @@ def _type_of(name: str, array: np.ndarray, quantize: str | None) -> GGMLQuantiza
 
 
 def _add_sizes(writer: GGUFWriter, model: GPT, tokenizer: Tokenizer) -> None:
-    params, config = model.params, to_config(model, tokenizer.token_to_id(END_OF_TEXT))
+    params, config = model.params, to_config(model, end_of_text_id(tokenizer))
     writer.add_block_count(params.n_layer)
     writer.add_context_length(params.block_size)
     writer.add_embedding_length(params.n_embd)
@@ -80,8 +80,8 @@ def _add_sizes(writer: GGUFWriter, model: GPT, tokenizer: Tokenizer) -> None:
 
 def _add_tokenizer(writer: GGUFWriter, tokenizer: Tokenizer) -> None:
     """A byte-level BPE that cuts text as GPT-2 does and begins each text with `<|endoftext|>`."""
-    end_of_text = tokenizer.token_to_id(END_OF_TEXT)
-    tokens = [tokenizer.id_to_token(number) for number in range(tokenizer.get_vocab_size())]
+    end_of_text = end_of_text_id(tokenizer)
+    tokens = [tokenizer.id_to_token(number) or "" for number in range(tokenizer.get_vocab_size())]
     types = [gguf.TokenType.NORMAL] * len(tokens)
     types[end_of_text] = gguf.TokenType.CONTROL
     merges = json.loads(tokenizer.to_str())["model"]["merges"]

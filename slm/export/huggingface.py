@@ -13,7 +13,7 @@ from slm.export.card import model_card
 from slm.model.gpt import GPT
 from slm.model.huggingface import to_config, to_weights
 from slm.report.card import Facts
-from slm.tokenizer.tokenizer import END_OF_TEXT
+from slm.tokenizer.tokenizer import END_OF_TEXT, end_of_text_id
 
 
 def write_folder(model: GPT, tokenizer: Tokenizer, facts: Facts | None, folder: Path) -> None:
@@ -23,7 +23,7 @@ def write_folder(model: GPT, tokenizer: Tokenizer, facts: Facts | None, folder: 
     """
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise UserError(f"{folder}: already there; give the name of a new folder")
-    end_of_text = tokenizer.token_to_id(END_OF_TEXT)
+    end_of_text = end_of_text_id(tokenizer)
     ends = {"bos_token_id": end_of_text, "eos_token_id": end_of_text, "pad_token_id": end_of_text}
     weights = {name: weight.contiguous() for name, weight in to_weights(model).items()}
     with writing(folder):
@@ -46,7 +46,7 @@ def stock_tokenizer(tokenizer: Tokenizer) -> Tokenizer:
     found.post_processor = processors.TemplateProcessing(
         single=f"{END_OF_TEXT} $A",
         pair=f"{END_OF_TEXT} $A {END_OF_TEXT} $B",
-        special_tokens=[(END_OF_TEXT, tokenizer.token_to_id(END_OF_TEXT))],
+        special_tokens=[(END_OF_TEXT, end_of_text_id(tokenizer))],
     )
     return found
 

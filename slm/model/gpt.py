@@ -41,7 +41,11 @@ class _NoInit(TorchFunctionMode):
     """Skips torch.nn.init, which for weights that are not there imports torch's compiler: a second."""
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         is_init = getattr(func, "__module__", None) == "torch.nn.init"
         return None if is_init else func(*args, **kwargs or {})

@@ -118,13 +118,13 @@ def to_config(model: GPT, end_of_text: int) -> dict[str, Any]:
     """What config.json says of the model; `end_of_text` is the id that every text begins and ends with."""
     params, kind = model.params, model_type(model.params)
     there = ARCHITECTURES[kind]
-    config = {"architectures": [there.name], "model_type": kind, "dtype": "float32"}
+    config: dict[str, Any] = {"architectures": [there.name], "model_type": kind, "dtype": "float32"}
     config |= {"vocab_size": model.vocab_size, "bos_token_id": end_of_text, "eos_token_id": end_of_text}
     config |= {key: values_of(params)[ours] for ours, key in there.keys.items()} | there.fixed
     if isinstance(model, RopeGPT):
         config |= {
             "hidden_act": ACTIVATIONS[params.activation],
-            "intermediate_size": model.blocks[0].mlp.up.out_features,
+            "intermediate_size": _mlp_width(model),
             "attention_dropout": params.dropout,
             "pad_token_id": None,  # NanoChat's would be an ordinary token
         }
@@ -134,6 +134,11 @@ def to_config(model: GPT, end_of_text: int) -> dict[str, Any]:
         window = {"use_sliding_window": True, "sliding_window": params.block_size, "max_window_layers": 0}
         config |= {"head_dim": params.head_size, **window}
     return config
+
+
+def _mlp_width(model: RopeGPT) -> int:
+    """Return the width of the hidden layer of the MLPs."""
+    return len(model.state_dict()["blocks.0.mlp.up.weight"])
 
 
 def to_weights(model: GPT) -> dict[str, Tensor]:

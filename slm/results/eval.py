@@ -37,7 +37,7 @@ class EvalScope(StrictModel):
 
 
 class EvalDetails(EvalScope, Details):
-    """reports/details/eval.json and reports/details/datasets/NAME.json"""
+    """reports/details/eval.json and reports/details/NAME.dataset.json"""
 
 
 class Baseline(StrictModel):

@@ -6,7 +6,7 @@ from slm.results.train import TrainMetrics, TrainSummary
 
 
 class SFTTrainDetails(TrainSummary, TrainMetrics, Details):
-    """reports/details/sft/NAME/train.json: the fine-tuning run."""
+    """models/NAME.train.json: the fine-tuning run."""
 
 
 class SFTMetrics(StrictModel):
@@ -33,7 +33,7 @@ class SFTScores(SFTMetrics):
 
 
 class SFTDetails(Details):
-    """reports/details/sft/NAME/eval.json: the fine-tuned model beside the base model."""
+    """models/NAME.eval.json: the fine-tuned model beside the base model."""
 
     sft: SFTScores
     base: SFTScores

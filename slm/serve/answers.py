@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from typing import Any, ClassVar
 
-from slm.core.config import SHORT
+from slm.core.config import format_value
 from slm.generate.batch import Sequence, new_rng
 from slm.inference import Writer
 from slm.serve.choices import Choice, Piece
@@ -38,7 +38,7 @@ class Answer(ABC):
         n_top_logprobs: int | None = None,
     ):
         if asked.model != MODEL:
-            message = f"{SHORT.repr(asked.model)} is not served; served: {MODEL}"
+            message = f"{format_value(asked.model)} is not served; served: {MODEL}"
             raise NoAnswer(404, message, "model", "model_not_found")
         self._asked = asked
         self.choices: dict[Sequence, Choice] = {}

@@ -1,10 +1,12 @@
 """HTTP: OpenAI's completions and chats, and a page for both."""
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import uvicorn
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,6 +19,24 @@ from slm.serve.engine import Engine, Order
 from slm.serve.errors import NoAnswer, answer_errors, json_response
 from slm.serve.page import page_of
 from slm.serve.params import MAX_BYTES, MODEL, ChatRequest, CompletionRequest
+
+# How long clients that do not read their response may delay the end of the server.
+SHUTDOWN_SECONDS = 3
+
+
+class Server(uvicorn.Server):
+    """A uvicorn server that aborts all requests when it stops, instead of waiting for them."""
+
+    def __init__(self, writer: Writer):
+        self.engine = Engine(writer)
+        app = create_app(writer, self.engine)
+        super().__init__(
+            uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=SHUTDOWN_SECONDS)
+        )
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.engine.close()
+        await super().shutdown(sockets)
 
 
 def create_app(writer: Writer, engine: Engine) -> FastAPI:

@@ -112,7 +112,8 @@ class Engine:
         """Let texts join, prompt by prompt: to read different prompts in one pass takes more memory."""
         n_free = MAX_WRITTEN - sum(not text.finished for text in self._batch.sequences)
         while n_free and self._waiting:
-            prompt, joining = self._waiting[0].prompt, []
+            prompt = self._waiting[0].prompt
+            joining: list[Sequence] = []
             while self._waiting and self._waiting[0].prompt == prompt and len(joining) < n_free:
                 joining += [text for text in [self._waiting.popleft()] if not text.finished]
             if joining:

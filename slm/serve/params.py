@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_validator, model_validator
 
-from slm.core.config import SHORT, StrictModel
+from slm.core.config import StrictModel, format_value
 from slm.generate.params import DEFAULTS, GenerationParams, check_text, generation_params
 
 MODEL = "slm"  # the name of the one model that is served
@@ -19,7 +19,7 @@ MAX_STOPS, MAX_STOP = 4, 100  # strings, characters of each
 def _as_list(value: Any) -> Any:
     strings = [value] if isinstance(value, str) else value
     if not isinstance(strings, list) or not all(isinstance(string, str) for string in strings):
-        raise ValueError(f"must be a string or a list of strings, got {SHORT.repr(value)}")
+        raise ValueError(f"must be a string or a list of strings, got {format_value(value)}")
     return [check_text(string) for string in strings]
 
 
@@ -126,5 +126,5 @@ class ChatRequest(WritingRequest):
         roles = [message.role for message in messages]
         if roles != ["user", *["assistant", "user"] * (len(roles) // 2)]:
             expected = "user and assistant in turn, the first and the last user"
-            raise ValueError(f"the roles must be {expected}, got {SHORT.repr(roles)}")
+            raise ValueError(f"the roles must be {expected}, got {format_value(roles)}")
         return messages

@@ -1,7 +1,7 @@
 """Conversations, and the files that hold them."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -32,6 +32,7 @@ def read_conversations(path: Path) -> Iterator[Conversation]:
     `<|endoftext|>`. All that comes before the story is the prompt. Raises UserError if the file cannot be
     read or a pair is incomplete.
     """
+    pairs: Iterable[Sequence[str]]
     if path.suffix == ".jsonl":
         pairs = read_objects(path, ("prompt", "answer"))
     elif path.suffix == ".txt":

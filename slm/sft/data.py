@@ -23,7 +23,7 @@ from slm.model.gpt import IGNORED
 from slm.sft.chat import segments
 from slm.sft.conversations import Conversation, Turn, read_conversations
 from slm.sft.params import SFTRun
-from slm.tokenizer.tokenizer import END_OF_TEXT, encode
+from slm.tokenizer.tokenizer import encode, end_of_text_id
 from slm.train.params import TrainParams
 from storygrammar.prompts.conversations import conversations
 
@@ -92,7 +92,7 @@ def read_source(run: SFTRun, held_out: bool) -> Iterator[Conversation]:
 
 def to_rows(talks: Iterable[Conversation], tokenizer: Tokenizer, block_size: int) -> Rows:
     """Return inputs and targets (N, T), int32, of the conversations that have a target within T tokens."""
-    end_of_text = tokenizer.token_to_id(END_OF_TEXT)
+    end_of_text = end_of_text_id(tokenizer)
     rows = [to_row(talk, tokenizer, end_of_text, block_size) for talk in talks]
     rows = [(ids, targets) for ids, targets in rows if any(target != IGNORED for target in targets)]
     inputs = torch.full((len(rows), block_size), end_of_text, dtype=torch.int32)

@@ -18,7 +18,7 @@ from slm.core.progress import Progress
 from slm.data.documents import estimate_bytes, read_documents
 from slm.tokenizer.bins import SPLITS, SplitMeta, TokensMeta, bin_dtype, write_meta
 from slm.tokenizer.params import TokenizerParams
-from slm.tokenizer.tokenizer import END_OF_TEXT, gpt2, tiktoken_encoding, train_bpe
+from slm.tokenizer.tokenizer import END_OF_TEXT, end_of_text_id, gpt2, tiktoken_encoding, train_bpe
 
 BATCH_CHARACTERS = 1 << 20  # encoded at a time by one thread
 SAMPLE_BYTES = 100_000_000  # of text that a tokenizer is trained on
@@ -45,8 +45,9 @@ def write_bins(corpus: Path, tokens: Path, tokenizer_file: Path, params: Tokeniz
             splits[split] = write_bin(corpus / f"{split}.parquet", path, encoder, dtype)
         path = files.enter_context(replacing(tokenizer_file))
         path.write_text(tokenizer.to_str(pretty=True), encoding="utf-8", newline="\n")
-        end_of_text = tokenizer.token_to_id(END_OF_TEXT)
-        meta = TokensMeta(vocab_size=vocab_size, end_of_text=end_of_text, dtype=dtype.name, **splits)
+        end_of_text = end_of_text_id(tokenizer)
+        sizes = {"vocab_size": vocab_size, "end_of_text": end_of_text, "dtype": dtype.name}
+        meta = TokensMeta.model_validate(sizes | splits)
         write_meta(tokens, meta)  # if this fails, the others stay out too
 
 
@@ -91,7 +92,7 @@ def make_encoder(tokenizer: Tokenizer) -> Encoder:
 
     Both give the same ids, and let other threads run meanwhile.
     """
-    encoding, end_of_text = tiktoken_encoding(tokenizer), tokenizer.token_to_id(END_OF_TEXT)
+    encoding, end_of_text = tiktoken_encoding(tokenizer), end_of_text_id(tokenizer)
 
     def encode(texts: list[str]) -> np.ndarray:
         joined = END_OF_TEXT.join([*texts, ""])

@@ -45,7 +45,8 @@ def gpt2() -> Tokenizer:
     files = gpt2_files()
     vocab = json.loads(files["encoder.json"])
     lines = files["vocab.bpe"].decode().splitlines()[1:]  # the first names the version
-    tokenizer = _byte_level(models.BPE(vocab, [tuple(line.split()) for line in lines if line]))
+    merges = [(first, second) for first, second in (line.split() for line in lines if line)]
+    tokenizer = _byte_level(models.BPE(vocab, merges))
     tokenizer.add_special_tokens([AddedToken(END_OF_TEXT, normalized=False, special=True)])
     return tokenizer
 

@@ -68,7 +68,7 @@ class Record:
         tensors = {f"best.{name}": weight for name, weight in self.best_weights.items()}
         if self.recent:
             tensors["recent"] = torch.stack(self.recent)
-        values = {"step": self.step, "tokens": self.tokens}
+        values: dict[str, Any] = {"step": self.step, "tokens": self.tokens}
         for name in ("train_curve", "validation_curve"):
             values[name] = [point.model_dump() for point in getattr(self, name)]
         return tensors, values

@@ -74,7 +74,8 @@ class Learner:
             self.scaler.scale(loss).backward()
             losses.append(loss.detach())
         mean = torch.stack(losses).sum()
-        sum_over_ranks([mean, *(parameter.grad for parameter in self.model.parameters())])
+        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        sum_over_ranks([mean, *gradients])
         return mean
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Start from a model in Hugging Face's layout: a published GPT-2, say, or what slm.export has written."""
+"""Start from a model in Hugging Face's layout: a published GPT-2, say, or what `slm export` has written."""
 
 from pathlib import Path
 from typing import Any

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from storygrammar.grammar.generator import tell
 from storygrammar.grammar.teller import Teller
@@ -29,7 +29,7 @@ class ToldStory(NamedTuple):
     constraints: Constraints
 
 
-def conversations(tasks: Mapping[str, float], seed: int, held_out: bool) -> Iterator[Conversation]:
+def conversations(tasks: Mapping[Any, float], seed: int, held_out: bool) -> Iterator[Conversation]:
     """Yield conversations of the weighted TASKS, without end: those to train on, or the held-out ones."""
     random = Random(f"conversations, {seed}, {held_out}")
     # The order of the names decides the draws.

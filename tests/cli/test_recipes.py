@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 
 from slm.cli.recipes import MARK
 from slm.core.config import PARAMS_FILE, read_yaml
-from tests.project import ROOT, commit, git, run_module, start_git
+from tests.project import ROOT, commit, git, run_slm, start_git
 
 DEFAULTS = (ROOT / "params.yaml").read_text(encoding="utf-8")
 
@@ -35,7 +35,7 @@ def write_recipe(project, name, text):
 
 def apply(*arguments):
     """Apply a recipe, which must succeed; return what is printed."""
-    result = run_module("slm.cli.recipes", *arguments)
+    result = run_slm("recipe", *arguments)
     assert (result.returncode, result.stderr) == (0, "")
     return result.stdout
 
@@ -43,7 +43,7 @@ def apply(*arguments):
 def refuse(*arguments):
     """Try to apply a recipe, which must fail without a trace; return the error."""
     before = params()
-    result = run_module("slm.cli.recipes", *arguments)
+    result = run_slm("recipe", *arguments)
     assert result.returncode == 1
     assert params() == before
     assert result.stderr.startswith("error: ")

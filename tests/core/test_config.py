@@ -1,13 +1,17 @@
 """The whole of params.yaml, checked by one command."""
 
+import re
 import subprocess
 import sys
 
 import pytest
 
-from slm.cli.check import check
+from slm.cli.check import check, check_values
+from slm.core.config import read_yaml
 from slm.core.errors import UserError
+from slm.eval_samples.params import EvalSamplesParams
 from tests.project import ROOT, change_params
+from tests.tiny import SFT
 
 
 @pytest.fixture
@@ -32,7 +36,7 @@ def test_the_committed_params_pass(params):
         ("train", "learning_rate", "fast", "train.learning_rate: must be a valid number, got 'fast'"),
         ("train", "learning_rate", float("nan"), "train.learning_rate: must be a finite number, got nan"),
         ("train", "min_lr", 1.0, "train.min_lr: must be at most learning_rate = 0.01, got 1.0"),
-        ("train", "compile", "fast", "train.compile: must be 'auto' or be a valid boolean, got 'fast'"),
+        ("train", "compile", "fast", "train.compile: must be 'auto' or a valid boolean, got 'fast'"),
         ("evaluate", "stride", 0, "evaluate.stride: must be greater than or equal to 1, got 0"),
         ("sample", "top_k", 0, "sample.top_k: must be greater than or equal to 1, got 0"),
         ("sample", "prompts", "Once", "sample.prompts: must be a valid list, got 'Once'"),
@@ -57,6 +61,58 @@ def test_an_unknown_section_is_named(params):
     params.write_text(params.read_text() + "modle: {}\n")
     with pytest.raises(UserError, match="modle: unknown section; must be one of data, tokenizer, model"):
         check(params)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"quality": {}}, ["quality: was renamed to eval_samples"]),
+        ({"data": {"hub": {"text": "text"}}}, ["data.hub.text_column: was renamed to data.hub.text_column"]),
+        ({"data": {"source": "synthetic"}}, ["data.source: 'embedded' was renamed to 'synthetic'"]),
+        ({"tokenizer": {"kind": "bpe"}}, ["tokenizer.kind: was renamed to tokenizer.type"]),
+        ({"model": {"mlp": "gelu"}}, ["model.mlp: was renamed to model.activation"]),
+        ({"model": {"architecture": "gpt2"}}, ["model.architecture: 'classic' was renamed to 'gpt2'"]),
+        (
+            {"train": {"seq_len_warmup_steps": 0}},
+            ["train.seq_len_warmup_steps: was renamed to train.seq_len_warmup_steps"],
+        ),
+        (
+            {"evaluate": {"datasets": {"w": {"file": "w.txt", "kind": "text"}}}},
+            ["evaluate.datasets.w.kind: was renamed to evaluate.datasets.w.metric"],
+        ),
+        (
+            {"sft": {"a": SFT | {"requests": 5, "tasks": {"write": 1.0}}}},
+            [
+                "sft.a.tasks.write: was renamed to sft.a.tasks.story",
+                "sft.a.requests: was renamed to sft.a.num_eval_prompts",
+            ],
+        ),
+    ],
+)
+def test_an_old_name_is_one_line_with_the_new_name(params, old, new):
+    values = read_yaml(params)
+    for section, changes in old.items():
+        values.setdefault(section, {})
+        for key, value in changes.items():
+            values[section][key] = {**values[section].get(key, {}), **value} if key == "hub" else value
+    # Nobody who writes an old name writes the new one, too.
+    for line in new:
+        if key := re.search(r": was renamed to (\S+)$", line):
+            *parents, last = key[1].split(".")
+            target = values
+            for parent in parents:
+                target = target[parent]
+            target.pop(last, None)
+    with pytest.raises(UserError) as error:
+        check_values(values, params)
+    assert str(error.value).splitlines() == [f"{params}: {line}" for line in new]
+
+
+def test_an_old_section_stops_a_stage(params, monkeypatch):
+    params.write_text(params.read_text().replace("\neval_samples:", "\nquality:"))
+    monkeypatch.chdir(params.parent)
+    with pytest.raises(UserError, match=r"^params\.yaml: quality: was renamed to eval_samples$"):
+        EvalSamplesParams.load()
 
 
 def test_a_missing_section_names_its_missing_keys(params):

@@ -181,7 +181,7 @@ def test_equal_documents_fall_into_the_same_split(tmp_path):
         ({"max_documents": 2.5}, "data.max_documents: must be a valid integer, got 2.5"),
         ({"seed": -1}, "data.seed: must be greater than or equal to 0, got -1"),
         ({"seed": 2**63}, f"data.seed: must be less than {2**63}, got {2**63}"),
-        ({"seed": None}, "data.seed: must be a valid integer, got None"),
+        ({"seed": None}, "data.seed: must be a valid integer, got null"),
         ({"limit": 3}, "data.limit: unknown key; must be one of " + ", ".join(DATA)),
         ({"files": "a"}, "data.files: must be a mapping, got 'a'"),
         ({"files": {"train": "", "validation": "b"}}, NO_NAME),

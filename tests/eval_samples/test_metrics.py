@@ -148,7 +148,7 @@ def test_sampling_keeps_the_other_settings_of_sample():
             [0.3, -1],
             "eval_samples.temperatures.1: must be greater than or equal to 0, got -1",
         ),
-        ("seed", None, "eval_samples.seed: must be a valid integer, got None"),
+        ("seed", None, "eval_samples.seed: must be a valid integer, got null"),
     ],
 )
 def test_eval_samples_params_invalid_value_is_reported(key, value, line):

@@ -2,21 +2,20 @@
 
 import json
 import shutil
-import sys
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from slm.cli import export
-from slm.core.errors import UserError, run_command
-from slm.export.card import model_card
+from slm.core.errors import UserError
+from slm.export.card import find_facts, model_card
 from slm.export.huggingface import write_folder
 from slm.generate.batch import generate
 from slm.model.gpt import n_params
 from slm.model.huggingface import model_type
 from slm.tokenizer.tokenizer import END_OF_TEXT, encode
 from tests.exporting import BLOCK_SIZE, MODELS, TEXT, write_project
+from tests.project import run_slm
 from tests.tiny import file_size_limit, sample_params
 
 PROMPTS = ["", "Once", "No – it'll"]
@@ -112,30 +111,26 @@ def test_the_card_names_the_weights_that_training_started_from(tmp_path):
     )
 
 
-def run(monkeypatch, capsys, *arguments) -> str:
-    """What the command prints; with its status if that is not 0."""
-    monkeypatch.setattr(sys, "argv", ["export", *map(str, arguments)])
-    try:
-        run_command(export.main)
-    except SystemExit as end:
-        return f"{end.code}: {capsys.readouterr().err}"
-    return capsys.readouterr().out
+def run(*arguments: str) -> str:
+    """Return what `slm export` prints to stdout, or its exit status and what it prints to stderr."""
+    result = run_slm("export", *arguments)
+    return f"{result.returncode}: {result.stderr}" if result.returncode else result.stdout
 
 
-def test_the_command_writes_a_folder_or_a_file(tmp_path, monkeypatch, capsys):
+def test_the_command_writes_a_folder_or_a_file(tmp_path, monkeypatch):
     write_project(tmp_path, "swiglu")
     monkeypatch.chdir(tmp_path)
-    assert run(monkeypatch, capsys, "--to", "hf", "a/b") == "a/b\n"
+    assert run("--to", "hf", "a/b") == "a/b\n"
     assert {path.name for path in (tmp_path / "a/b").iterdir()} == FILES
-    assert run(monkeypatch, capsys, "--to", "gguf", "c.gguf", "--quantize", "q8_0") == "c.gguf\n"
+    assert run("--to", "gguf", "c.gguf", "--quantize", "q8_0") == "c.gguf\n"
     assert (tmp_path / "c.gguf").read_bytes().startswith(b"GGUF")
 
 
-def test_a_tuned_model_beside_which_are_no_results_gets_a_card_without_figures(tmp_path, monkeypatch, capsys):
+def test_a_tuned_model_beside_which_are_no_results_gets_a_card_without_figures(tmp_path, monkeypatch):
     model, _, _ = write_project(tmp_path, "gelu")
     shutil.copytree(tmp_path / "models", tmp_path / "models/wishes")
     monkeypatch.chdir(tmp_path)
-    assert run(monkeypatch, capsys, "--to", "hf", "--model", "models/wishes", "new") == "new\n"
+    assert run("--to", "hf", "--model", "models/wishes", "new") == "new\n"
     assert {path.name for path in (tmp_path / "new").iterdir()} == FILES
     card = (tmp_path / "new/README.md").read_text()
     assert f"# A language model of {n_params(model):,} parameters\n" in card
@@ -149,7 +144,7 @@ def test_a_tuned_model_beside_which_are_no_results_gets_a_card_without_figures(t
     [
         (["--to", "hf", "models"], "models: already there; give the name of a new folder"),
         (["--to", "hf", "models/config.json"], "models/config.json: already there; give the name of a new"),
-        (["--to", "hf", "new", "--quantize", "q8_0"], "--quantize: only with --to gguf"),
+        (["--to", "hf", "new", "--quantize", "q8_0"], "--quantize: requires --to gguf, got --to hf"),
         (["--to", "hf", "new", "--model", "none"], "none/tokenizer.json: no such file"),
         (["--to", "hf", "models/config.json/new"], "models/config.json/new: could not be written: "),
         (
@@ -158,13 +153,11 @@ def test_a_tuned_model_beside_which_are_no_results_gets_a_card_without_figures(t
         ),
     ],
 )
-def test_what_is_wrong_is_said_in_a_line_and_nothing_is_written(
-    tmp_path, monkeypatch, capsys, arguments, line
-):
+def test_what_is_wrong_is_said_in_a_line_and_nothing_is_written(tmp_path, monkeypatch, arguments, line):
     write_project(tmp_path, "gelu")
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    said = run(monkeypatch, capsys, *arguments)
+    said = run(*arguments)
     assert said.startswith(f"1: error: {line}")
     assert said.count("\n") == 1
     assert sorted(tmp_path.rglob("*")) == before
@@ -174,7 +167,7 @@ def test_without_results_the_missing_one_is_named(tmp_path):
     model, tokenizer, facts = write_project(tmp_path, "gelu")
     (tmp_path / "reports/eval.json").unlink()
     with pytest.raises(UserError, match=r"reports/eval\.json: no such file; `dvc repro` makes it"):
-        export.find_facts(tmp_path / "models")
+        find_facts(tmp_path / "models")
     write_folder(model, tokenizer, facts, tmp_path / "new")
     assert json.loads((tmp_path / "new/config.json").read_text())["model_type"] == "nanochat"
 

@@ -31,7 +31,7 @@ from tests.tiny import SAMPLE, complaint, model_params, sample_params
 def test_sample_params_invalid_value_is_reported(key, value, expected):
     line = complaint(SampleParams, {**SAMPLE, key: value})
     assert line.startswith(f"params.yaml: sample.{key}: must be ")
-    assert line.endswith(f", got {value!r}")
+    assert line.endswith(f", got {'null' if value is None else repr(value)}")
     assert expected in line
     assert "\n" not in line
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slm.cli.generate import Talk
+from slm.cli.generate import Chat
 from slm.generate.params import generation_params
 from slm.serve.params import MAX_PROMPT, ChatRequest
 from slm.sft import chat
@@ -18,9 +18,8 @@ from tests.serving import ask_for_three_and_leave, client_of, idle, post, servin
 REQUEST = {"role": "user", "content": "Once"}
 ANSWER = {"role": "assistant", "content": "upon a time"}
 ENDLESS = {"model": "slm", "messages": [REQUEST], "temperature": 0, "max_tokens": 4096}  # some seconds' work
-FORGOTTEN = re.compile(
-    r"\(it no longer sees the first (?:request|(\d+) requests)\)\n"
-)  # as the terminal has it
+# The note of `slm generate --chat`.
+DROPPED = re.compile(r"\(context full: dropped the first (?:turn|(\d+) turns)\)\n")
 
 post_chat = partial(post, path="/v1/chat/completions")
 
@@ -45,14 +44,14 @@ def engine(running):
 
 def test_over_several_turns_each_answer_is_the_terminals_and_as_much_is_forgotten(chats, running, capsys):
     params = generation_params(seed=5, max_new_tokens=3, temperature=0.8)
-    talk, messages, n_forgotten = Talk(running.writer), [], 0
+    talk, messages, n_forgotten = Chat(running.writer), [], 0
     for request in ("Once", "upon", "Once upon a time\nthere was", "a", "a"):
         talk(request, params)
         said = capsys.readouterr().out
-        n_forgotten += sum(int(found[1] or 1) for found in FORGOTTEN.finditer(said))
+        n_forgotten += sum(int(found[1] or 1) for found in DROPPED.finditer(said))
         messages.append({"role": "user", "content": request})
         found = chats.create(model="slm", messages=messages, seed=5, max_tokens=3, temperature=0.8)
-        assert FORGOTTEN.sub("", said) == f"{found.choices[0].message.content}\n"
+        assert DROPPED.sub("", said) == f"{found.choices[0].message.content}\n"
         assert found.forgotten_turns == n_forgotten
         messages.append(found.choices[0].message)
     assert 2 < n_forgotten < 5  # of a block of 16 tokens
@@ -132,7 +131,7 @@ def test_values_without_effect_are_allowed_as_clients_send_them(running):
 
 
 @pytest.mark.parametrize("body, param, message", [
-    ({}, "messages", "messages: Field required"),
+    ({}, "messages", "messages: missing"),
     ({"messages": []}, "messages", "messages: the roles must be user and assistant in turn"),
     ({"messages": [REQUEST, REQUEST]}, "messages", "got ['user', 'user']"),
     ({"messages": [REQUEST, ANSWER]}, "messages", "in turn, the first and the last user"),
@@ -141,10 +140,10 @@ def test_values_without_effect_are_allowed_as_clients_send_them(running):
     ({"messages": [{"role": "user", "content": [{"type": "text", "text": "Once"}]}]}, "messages.0.content",
      "messages.0.content: must be a valid string, got [{...}]"),
     ({"messages": [{"role": "user", "content": "\ud800"}]}, "messages.0.content", "lone surrogate"),
-    ({"messages": [{**REQUEST, "name": "Ann"}]}, "messages.0.name", "messages.0.name is not supported"),
+    ({"messages": [{**REQUEST, "name": "Ann"}]}, "messages.0.name", "messages.0.name: unknown key"),
     ({"messages": [{**REQUEST, "content": "a " * (MAX_PROMPT + 1)}]}, "messages", f"{MAX_PROMPT} tokens"),
-    ({"messages": [REQUEST], "logprobs": True}, "logprobs", "logprobs is not supported; supported: model"),
-    ({"messages": [REQUEST], "tools": [{}]}, "tools", "tools is not supported; supported: model"),
+    ({"messages": [REQUEST], "logprobs": True}, "logprobs", "logprobs: unknown key; must be one of model"),
+    ({"messages": [REQUEST], "tools": [{}]}, "tools", "tools: unknown key; must be one of model"),
     ({"messages": [REQUEST], "n": 65}, "n", "n: must be less than or equal to 64, got 65"),
     ({"messages": [REQUEST], "max_completion_tokens": 0}, "max_completion_tokens", "must be greater"),
 ])  # fmt: skip

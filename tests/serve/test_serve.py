@@ -12,11 +12,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from slm.cli import serve
-from slm.core.errors import run_command
 from slm.model.gpt import save_model
 from tests.imports import imported_files
-from tests.project import ROOT
+from tests.project import ROOT, run_slm
 from tests.serving import tiny_writer
 
 
@@ -30,7 +28,7 @@ def model(tmp_path):
 
 
 def test_it_says_where_it_is_and_ctrl_c_ends_it_and_what_is_being_written(model):
-    command = [sys.executable, "-m", "slm.cli.serve", "--model", str(model), "--port", "0"]
+    command = [sys.executable, "-m", "slm", "serve", "--model", str(model), "--port", "0"]
     env = {**os.environ, "SLM_DEVICE": "cpu"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, cwd=ROOT, env=env, **pipes) as process:
@@ -50,20 +48,18 @@ def test_it_says_where_it_is_and_ctrl_c_ends_it_and_what_is_being_written(model)
         assert process.stderr.read() == ""
 
 
-def said(monkeypatch, capsys, *arguments):
-    """What the command says when it cannot begin."""
-    monkeypatch.setattr(sys, "argv", ["serve", *arguments])
-    with pytest.raises(SystemExit) as end:
-        run_command(serve.main)
-    assert end.value.code == 1
-    return capsys.readouterr().err
+def error_of(*arguments):
+    """Run the command, which must fail, and return what it prints to stderr."""
+    result = run_slm("serve", *arguments)
+    assert (result.returncode, result.stdout) == (1, "")
+    return result.stderr
 
 
-def test_a_port_that_is_taken_is_one_line(monkeypatch, capsys):
+def test_a_port_that_is_taken_is_one_line():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         line = f"error: --host 127.0.0.1 --port {port}: Address already in use\n"
-        assert said(monkeypatch, capsys, "--port", port) == line
+        assert error_of("--port", port) == line
 
 
 @pytest.mark.parametrize("arguments, line", [
@@ -74,8 +70,8 @@ def test_a_port_that_is_taken_is_one_line(monkeypatch, capsys):
     (["--host", "192.0.2.1"], "--host 192.0.2.1 --port 8000: Cannot assign requested address"),
     (["--port", "0", "--model", "nothing"], "nothing/tokenizer.json: no such file; `dvc repro` makes it"),
 ])  # fmt: skip
-def test_what_keeps_it_from_beginning_is_one_line(arguments, line, monkeypatch, capsys):
-    error = said(monkeypatch, capsys, *arguments)
+def test_what_keeps_it_from_beginning_is_one_line(arguments, line):
+    error = error_of(*arguments)
     assert error.startswith(f"error: {line}")
     assert error.count("\n") == 1
 

@@ -237,7 +237,7 @@ def test_stages_write_model_curves_and_answers(project):
             *_, last = csv.DictReader((reports / f"{curve}.csv").read_text().splitlines())
             assert last["step"] == "4"
         asked = json.loads((reports / "eval.json").read_text())
-        details = json.loads((project / f"reports/details/sft/{name}/eval.json").read_text())
+        details = json.loads((project / f"models/{name}.eval.json").read_text())
         losses = asked["val_loss"], details["base"]["val_loss"]
         assert all(map(math.isfinite, losses)) and losses[0] < losses[1]
         page = (project / f"reports/sft/{name}.md").read_text()

@@ -61,8 +61,8 @@ def test_filled_placeholder_is_refused(project):
     result = subprocess.run([sys.executable, "-m", "stages.train"], capture_output=True, text=True)
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1] == (
-        "error: data/none: must stay empty, it means that no file is set; "
-        "move your file to data/user/ and set train.init_from to it"
+        "error: data/none: must be an empty file, it means that no file is set; "
+        "move your data to data/user/ and set train.init_from to it"
     )
     assert Path(NOT_SET).read_text() == TEXT
 

@@ -41,7 +41,7 @@ def test_wrong_value_is_reported_with_what_is_expected(key, value, expected):
 def test_compile_is_auto_or_a_boolean():
     assert [train_params(compile=value).compile for value in ("auto", True, False)] == ["auto", True, False]
     line = complaint(TrainParams, {**TRAIN, "compile": "yes"})
-    assert line == "params.yaml: train.compile: must be 'auto' or be a valid boolean, got 'yes'"
+    assert line == "params.yaml: train.compile: must be 'auto' or a valid boolean, got 'yes'"
 
 
 def test_the_extremes_are_expected():

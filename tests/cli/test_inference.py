@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slm import load
-from slm.cli.generate import Talk
+from slm.cli.generate import Chat
 from slm.core.errors import UserError
 from slm.generate.batch import generate
 from slm.generate.params import DEFAULTS, generation_params
@@ -26,7 +26,7 @@ from tests.project import ROOT
 from tests.tiny import model_params, sample_params
 
 TEXT = "Once upon a time there was a “brave” 😀 boy. Zoë “found” a 漢字 drum 😀. " * 20
-COMMAND = [sys.executable, "-m", "slm.cli.generate"]
+COMMAND = [sys.executable, "-m", "slm", "generate"]
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_the_prompt_may_come_through_a_pipe(models):
             b"x",
             "slm: options.temperature: must be greater than or equal to 0, got -3.0",
         ),
-        ([], b"a\xff", "the prompt is not UTF-8 at byte 1"),
+        ([], b"a\xff", "prompt: not UTF-8 at byte 1"),
         ([b"a\xff"], b"", r"prompt: must be valid Unicode, got a lone surrogate in 'a\udcff'"),
     ],
 )
@@ -140,11 +140,11 @@ def test_a_conversation_takes_prompts_and_options_until_its_end_and_remembers_th
     command = [*COMMAND, "--model", str(models)]
     with subprocess.Popen(command, stdin=follower, stdout=follower, cwd=tmp_path, env=environment) as process:
         try:
-            assert "Ctrl-D leaves" in hear(leader)
+            assert "Ctrl-D quits" in hear(leader)
             for typed, answer in [
                 ("/max_new_tokens 12", "max_new_tokens 12"),
-                ("/heat 3", "must be one of /max_new_tokens"),
-                ("/top_k many", "/top_k: 'many' is no number"),
+                ("/heat 3", "/heat: must be one of: /max_new_tokens"),
+                ("/top_k many", "/top_k: must be an integer, got 'many'"),
                 ("/temperature -1", "options.temperature: must be greater"),
                 ("/seed 7", "seed 7"),
                 ("Once", story[:12]),
@@ -162,7 +162,7 @@ def test_a_conversation_takes_prompts_and_options_until_its_end_and_remembers_th
 
 def test_a_talk_gives_the_model_what_was_said_before_as_far_as_it_sees(models, capsys):
     writer, params = load(models), generation_params(seed=5, max_new_tokens=2)
-    talk, said = Talk(writer), []
+    talk, said = Chat(writer), []
     for request in ("Write.", "Go on.", "Once more."):
         talk(request, params)
         *notes, answer = capsys.readouterr().out.splitlines()
