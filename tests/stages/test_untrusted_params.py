@@ -1,24 +1,37 @@
 """A params file from somebody else is data: it runs no command and deletes no file."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
 
 from slm.cli.check import check
 from slm.core.errors import UserError
 from tests.pipeline import enter
-from tests.project import change_params, clone, git
+from tests.project import ROOT, change_params, clone, git
 from tests.tiny import SFT
 
 DATASET = {"file": "data/none", "metric": "bits_per_byte"}
 ITEMS = {"sft": SFT, "evaluate.datasets": DATASET}
 EXPECTED = "a name must be letters, digits, _ and -, not beginning with -, got"
-NAMES = ["x; touch MARKER", "$(touch MARKER)", "../../../outside/dvc", "-m", "a b", "é"]
-# Names that lead to another path inside the project.
-PATHS = ["../mine", "x/../../mine", "../data/user", "../slm", "../../project/mine", ".", "a/.", "../models"]
-COMMANDS = ["repro", "exp run", "exp run --temp", "checkout --force", "repro --downstream train"]
+NAMES = ["x; touch MARKER", "$(touch MARKER)", "-m", "a b", "é"]
+# Names that lead to another path, inside the project, whose folder is `project`, or beside it.
+PATHS = ["../mine", "x/../../mine", "../data/user", "../slm", "../../project/mine", "../project/slm/mine"]
+PATHS += ["../../outside/dvc", "../../../outside/dvc", "/mine", "mine/text", "..", ".", "../models"]
+COMMANDS = [
+    "repro",
+    "repro --force --keep-going",
+    "repro --single-item {stage}",
+    "repro --downstream train",
+    "exp run",
+    "exp run --temp",
+    "exp run --queue",
+    "checkout --force",
+]
 
 
 @pytest.fixture(scope="module")
@@ -65,29 +78,53 @@ def test_name_reaches_neither_shell_nor_file_system(project, key, name):
 
 
 @pytest.mark.parametrize("name", PATHS)
-def test_sft_name_that_is_a_path_is_refused_when_dvc_loads_the_stages(project, name):
+@pytest.mark.parametrize("key", ITEMS)
+def test_name_that_is_a_path_is_refused_when_dvc_loads_the_stages(project, key, name):
+    set_items(key, {name: ITEMS[key]})
+    stage = f"{'sft' if key == 'sft' else 'eval_dataset'}@{name}"
+    with pytest.raises(DvcException, match=f"^failed to parse stage '{re.escape(stage)}' in 'dvc.yaml'"):
+        Repo().index.stages  # noqa: B018
+    with pytest.raises(UserError, match=re.escape(f"params.yaml: {key}: {EXPECTED} {name!r}")):
+        check(Path("params.yaml"))
+
+
+@pytest.mark.parametrize("name", ["../mine", "../project/slm/mine", "../../outside/dvc"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_command_deletes_what_a_name_leads_to(project, command, name):
+    # An earlier run has checked other names.
+    Path("data/names_checked").write_text("ok\n")
     set_items("sft", {name: SFT})
-    # The command that deletes outputs earliest: it checks them out before any stage runs.
-    result = run_dvc("exp run")
+    result = run_dvc(command.format(stage=f"sft@{name}"))
     assert result.returncode != 0
-    assert "is ignored by .dvcignore" in result.stderr
+    assert f"ERROR: failed to parse stage 'sft@{name}' in 'dvc.yaml'" in result.stderr
     assert "Running stage" not in result.stdout + result.stderr
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("key", ITEMS)
-def test_no_command_deletes_what_a_name_leads_to(project, key, command):
-    name, ignored = {
-        "sft": ("../mine", "mine.train.json"),
-        "evaluate.datasets": ("../../mine/text", "mine/text.dataset.json"),
-    }[key]
-    target = Path("mine/text.dataset.json")
-    target.write_text("mine")
-    set_items(key, {name: ITEMS[key]})
-    result = run_dvc(command)
-    assert result.returncode != 0
-    assert f"{ignored}' is ignored by .dvcignore" in result.stderr
-    assert target.read_text() == "mine"
+@pytest.mark.parametrize("name", [".gitignore", "a/."])
+def test_name_with_a_leading_dot_is_refused_before_dvc_deletes_the_file(project, name):
+    set_items("sft", {name: SFT})
+    for command in ("repro", "exp run", "checkout --force"):
+        result = run_dvc(command)
+        assert result.returncode != 0
+        assert "is ignored by .dvcignore" in result.stderr
+        assert Path("models/.gitignore").read_bytes() == (ROOT / "models/.gitignore").read_bytes()
+
+
+def test_plain_names_are_stages_from_every_folder_and_commit(project, monkeypatch):
+    for key, item in ITEMS.items():
+        set_items(key, {"plain-name_1": item})
+    expected = {"sft@plain-name_1", "eval_sft@plain-name_1", "eval_dataset@plain-name_1"}
+    git(project, "commit", "-q", "-m", "Name both", "params.yaml")
+    try:
+        for folder in (project, project / "docs"):
+            monkeypatch.chdir(folder)
+            with Repo() as repo:
+                assert expected <= {stage.name for stage in repo.index.stages}
+                with repo.switch("HEAD"):
+                    assert expected <= {stage.name for stage in repo.index.stages}
+    finally:
+        monkeypatch.chdir(project)
+        git(project, "reset", "-q", "HEAD~")
 
 
 def test_list_of_runs_cannot_take_its_name_from_another_section(project):
@@ -97,7 +134,7 @@ def test_list_of_runs_cannot_take_its_name_from_another_section(project):
     Path("params.yaml").write_text(text.replace("sft: {}", "sft: [{file: data/none}]"))
     assert "sft: [" in Path("params.yaml").read_text()
     for command in ("repro", "exp run"):
-        assert "is ignored by .dvcignore" in run_dvc(command).stderr
+        assert "ERROR: failed to parse stage" in run_dvc(command).stderr
     Path("params.yaml").write_text(Path("params.yaml").read_text().replace("key: ../mine", "key: other"))
     line = "error: params.yaml: sft: must be a mapping from names to items, got [{...}]"
     assert line in run_dvc("repro").stderr.splitlines()
