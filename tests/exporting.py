@@ -8,7 +8,7 @@ from slm.export.card import find_facts
 from slm.model.gpt import GPT, save_model
 from slm.report.card import Facts
 from slm.tokenizer.tokenizer import train_bpe
-from tests.findings import write_facts
+from tests.result_files import write_facts
 from tests.tiny import shaken
 
 TEXT = "Once upon a time there was a duck. It didn't find 12 drums, did it? No – it'll look again!\n\n"

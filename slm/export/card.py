@@ -6,7 +6,7 @@ from slm.core.markdown import table
 from slm.data.summary import CorpusSummary
 from slm.model.gpt import GPT, n_params
 from slm.model.huggingface import model_type
-from slm.report.card import Facts, architecture, card, read_facts
+from slm.report.card import Facts, card_entries, describe_architecture, read_facts
 from slm.report.display import millions
 
 USE = """```python
@@ -51,7 +51,7 @@ def model_card(model: GPT, facts: Facts | None) -> str:
         [
             _front_matter(facts.corpus if facts else None),
             f"# A language model of {millions(n_params(model))} parameters",
-            *(_findings(facts) if facts else [_table({"Architecture": architecture(model.params)})]),
+            *(_findings(facts) if facts else [_table({"Architecture": describe_architecture(model.params)})]),
             "## Use",
             USE,
             "## Limits",
@@ -68,7 +68,7 @@ def _findings(facts: Facts) -> list[str]:
         "perplexity": f"{result.perplexity:,.4g}",
         "bits per byte": f"{result.bits_per_byte:.4f}",
     }
-    return [_table(card(facts)), "On the texts that were held out:", _table(numbers)]
+    return [_table(card_entries(facts)), "On the texts that were held out:", _table(numbers)]
 
 
 def _front_matter(corpus: CorpusSummary | None) -> str:

@@ -13,9 +13,8 @@ from slm.results.train import TrainDetails, TrainMetrics
 
 # SPDX identifiers of datasets whose card does not state a license.
 LICENSES = {"roneneldan/TinyStories": "CDLA-Sharing-1.0"}
-UNKNOWN_LICENSE = "unknown: see the source"
+UNKNOWN_LICENSE = "unknown, see the source"
 ACTIVATIONS = {"gelu": "GELU", "relu2": "ReLU²", "swiglu": "SwiGLU"}
-COMMAND = "python3 -m venv .venv && . .venv/bin/activate && pip install -r requirements.txt && dvc repro"
 
 
 class Facts(NamedTuple):
@@ -30,9 +29,9 @@ class Facts(NamedTuple):
 
 
 def read_facts(root: Path, model: Path) -> Facts:
-    """Read the results in the project `root` of the model in the folder `model`.
+    """Read the results of the project `root` that a card of the model in the folder `model` states.
 
-    Raises UserError with one line for the first missing or invalid file.
+    Raises UserError for the first missing or invalid file.
     """
     reports = root / "reports"
     return Facts(
@@ -45,46 +44,46 @@ def read_facts(root: Path, model: Path) -> Facts:
     )
 
 
-def card(facts: Facts) -> dict[str, str]:
-    """Return what is known about the model, by heading."""
-    corpus, train, details, sizes = facts.corpus, facts.train, facts.train_details, facts.model.model
+def card_entries(facts: Facts) -> dict[str, str]:
+    """Return the entries of the model card: heading → text."""
+    corpus, train, details, params = facts.corpus, facts.train, facts.train_details, facts.model.model
     flops = facts.model.flops_per_token(train.num_params) * train.tokens_seen
     train_size = f"{corpus.train.documents:,} documents, {corpus.train.bytes / 1e6:,.3g} MB"
-    shape = f"{sizes.n_layer} layers, {sizes.n_head} heads, {sizes.n_embd} channels"
-    seen = f"{millions(train.tokens_seen)} tokens ({details.epochs:.3g} epochs)"
+    shape = f"{params.n_layer} layers, {params.n_head} heads, {params.n_embd} channels"
+    tokens_seen = f"{millions(train.tokens_seen)} tokens ({details.epochs:.3g} epochs)"
     compute = f"about {power_of_ten(flops)} FLOPs in {details.dtype} on {details.device}"
-    start = {"Initial weights": f"from {details.init_from}"} if details.init_from else {}
+    init = {"Initial weights": f"from {details.init_from}"} if details.init_from else {}
     return {
         "Size": f"{millions(train.num_params)} parameters, vocabulary of {facts.model.vocab_size:,} tokens",
-        "Architecture": f"{architecture(sizes)}; {shape}",
-        "Context": f"{sizes.block_size:,} tokens, about "
-        f"{sizes.block_size * facts.tokens.bytes_per_token:,.0f} bytes",
-        "Training data": f"{source(corpus)}: {train_size}; {corpus.validation.documents:,} held out",
-        "License of the data": license_of(corpus),
-        **start,
-        "Training": f"{details.steps:,} steps, {seen}, {compute}",
+        "Architecture": f"{describe_architecture(params)}; {shape}",
+        "Context": f"{params.block_size:,} tokens, about "
+        f"{params.block_size * facts.tokens.bytes_per_token:,.0f} bytes",
+        "Training data": f"{data_source(corpus)}: {train_size}; {corpus.validation.documents:,} held out",
+        "License of the training data": data_license(corpus),
+        **init,
+        "Training": f"{details.steps:,} steps, {tokens_seen}, {compute}",
     }
 
 
-def architecture(sizes: ModelParams) -> str:
-    """Return the kind of Transformer in the field's terms."""
-    if sizes.architecture == "gpt2":
+def describe_architecture(params: ModelParams) -> str:
+    """Return the architecture with its components: position embeddings, norm, activation, tied weights."""
+    if params.architecture == "gpt2":
         return "GPT-2 (learned positions, LayerNorm, GELU, tied embeddings)"
-    grouped = f"{sizes.kv_heads} key-value heads, " if sizes.kv_heads < sizes.n_head else ""
-    embeddings = "tied embeddings" if sizes.tie_embeddings else "untied embeddings"
-    return f"Transformer (RoPE, RMSNorm, QK-norm, {grouped}{ACTIVATIONS[sizes.activation]}, {embeddings})"
+    grouped = f"{params.kv_heads} key-value heads, " if params.kv_heads < params.n_head else ""
+    embeddings = "tied embeddings" if params.tie_embeddings else "untied embeddings"
+    return f"Transformer (RoPE, RMSNorm, QK-norm, {grouped}{ACTIVATIONS[params.activation]}, {embeddings})"
 
 
-def source(corpus: CorpusSummary) -> str:
-    """Return where the documents come from."""
+def data_source(corpus: CorpusSummary) -> str:
+    """Return the origin of the documents."""
     if corpus.source == "hub":
         return f"{corpus.name}, from the Hugging Face Hub"
-    return "files of the user" if corpus.source == "files" else corpus.source.partition(": ")[2]
+    return "local files" if corpus.source == "files" else corpus.source.partition(": ")[2]
 
 
-def license_of(corpus: CorpusSummary) -> str:
-    """Return the license of the documents, as far as it is known."""
+def data_license(corpus: CorpusSummary) -> str:
+    """Return the license of the documents, or UNKNOWN_LICENSE."""
     if corpus.is_of_grammar:
         return f"{corpus.license}, the project’s own"
-    known = LICENSES.get(corpus.name, corpus.license)
-    return UNKNOWN_LICENSE if known in ("", "not stated") else known
+    license_id = LICENSES.get(corpus.name, corpus.license)
+    return UNKNOWN_LICENSE if license_id in ("", "not stated") else license_id

@@ -1,13 +1,13 @@
-"""How the report and the figures write tokens, probabilities and numbers."""
+"""Format tokens, probabilities and numbers for the report and the figures."""
 
 from math import log10
 
 # Signs for characters that would be invisible.
 VISIBLE = {"\n": "↵", "\t": "→", "\r": "␍"}
 END_OF_TEXT, END_SIGN = "<|endoftext|>", "∎"
-# Powers of ten: a probability of one in a thousand or less has the strongest color.
+# Surprisal in powers of ten that has the strongest color: a probability of 0.1 % or less.
 MAX_SURPRISAL = 3.0
-# Pixels per inch of the figures.
+# Resolution of the figures in pixels per inch.
 DPI = 150
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -28,15 +28,15 @@ def surprisal(probability: float) -> float:
     return min(MAX_SURPRISAL, log10(1 / max(probability, 1e-9)))
 
 
-def percent(share: float) -> str:
-    """Return a share with two significant digits: 51%, 2.6%, 0.043%."""
-    if abs(share) >= 0.0995:
-        return f"{share:.0%}"
-    return f"{share:.1%}" if abs(share) >= 0.00995 else f"{100 * share:.2g}%"
+def percent(fraction: float) -> str:
+    """Return a fraction as a percentage with two significant digits: 51%, 2.6%, 0.043%."""
+    if abs(fraction) >= 0.0995:
+        return f"{fraction:.0%}"
+    return f"{fraction:.1%}" if abs(fraction) >= 0.00995 else f"{100 * fraction:.2g}%"
 
 
 def millions(number: int) -> str:
-    """Return a number of parameters or tokens in words: 917,504, 30 million."""
+    """Return a number of parameters or tokens: 917,504, 30 million, 1.5 billion."""
     if number < 1e6:
         return f"{number:,}"
     return f"{number / 1e6:,.3g} million" if number < 1e9 else f"{number / 1e9:,.3g} billion"

@@ -1,4 +1,4 @@
-"""The results of the earlier stages, read and checked for the report."""
+"""Read and validate the results of the earlier stages for the report."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,7 +24,7 @@ PNG_HEADER = 33
 
 
 class Results(NamedTuple):
-    """All results that the report shows. Tables that the corpus does not allow are empty."""
+    """All results in the report. A table is empty if the corpus does not support it."""
 
     # Raw values of params.yaml, by section.
     params: dict[str, dict[str, Any]]
@@ -37,7 +37,7 @@ class Results(NamedTuple):
     minimal_pairs: list[PairScore]
     # Evaluation on other datasets, by name.
     datasets: dict[str, DatasetMetrics]
-    # Samples of each temperature, and the metrics at the temperature of the section `sample`.
+    # One row per temperature; `samples` has the metrics at the temperature of the section `sample`.
     sample_quality: list[SampleQuality]
     samples: SampleMetrics
     sample_details: SampleDetails
@@ -48,17 +48,17 @@ class Results(NamedTuple):
 
     @property
     def ngram(self) -> Baseline | None:
-        """Return the n-gram baseline, if there is one."""
+        """Return the n-gram baseline, or None."""
         return next((row for row in self.baselines if row.name.endswith("-gram")), None)
 
     @property
     def entropy(self) -> Baseline | None:
-        """Return the entropy of the text, a lower bound for every model, if it is known."""
+        """Return the entropy of the text, a lower bound for every model, or None if it is unknown."""
         return next((row for row in self.baselines if row.kind == "bound"), None)
 
     @property
     def by_temperature(self) -> dict[float, list[Story]]:
-        """Return the samples of each temperature, in ascending order, by their numbers."""
+        """Return the samples by temperature, both in ascending order."""
         stories: dict[float, list[Story]] = {}
         for story in sorted(self.stories, key=lambda story: (story.temperature, story.sample)):
             stories.setdefault(story.temperature, []).append(story)
@@ -66,7 +66,7 @@ class Results(NamedTuple):
 
     @property
     def versions(self) -> list[str]:
-        """Return NAME==VERSION of each library that a stage computed with."""
+        """Return NAME==VERSION of each library that affected a result."""
         facts = self.facts
         details = [self.tokens_details, facts.train_details, self.eval_details, self.sample_details]
         stages = [facts.corpus.versions, *(stage.versions for stage in details)]
@@ -75,7 +75,7 @@ class Results(NamedTuple):
 
 
 def read_results(root: Path, params: dict[str, dict[str, Any]]) -> Results:
-    """Read all results of a project. Raises UserError with one line for the first missing or invalid file."""
+    """Read all results of a project. Raises UserError for the first missing or invalid file."""
     reports, data = root / "reports", root / "data"
     details = reports / "details"
     return Results(
@@ -98,12 +98,12 @@ def read_results(root: Path, params: dict[str, dict[str, Any]]) -> Results:
 
 
 def read_datasets(folder: Path, names: Iterable[str]) -> dict[str, DatasetMetrics]:
-    """Read the metrics of these datasets; the folder may hold files of former ones, too."""
+    """Read the metrics of these datasets. Files of other datasets in the folder are ignored."""
     return {name: read_result(folder / f"{name}.json", DatasetMetrics, under=name) for name in names}
 
 
 def read_figures(folder: Path) -> dict[str, bytes]:
-    """Read the PNGs of a folder by name, still encoded. Raises UserError for none or an invalid one."""
+    """Return the encoded PNGs of a folder by name. Raises UserError if one is invalid or there are none."""
     figures = {path: path.read_bytes() for path in sorted(folder.glob("*.png"))}
     for path, png in figures.items():
         if not png.startswith(PNG_SIGNATURE) or len(png) < PNG_HEADER:

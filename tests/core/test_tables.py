@@ -10,7 +10,7 @@ from slm.core.tables import read_lines, read_result, read_rows, write_lines, wri
 from slm.results.eval import DatasetMetrics, EvalMetrics, PairScore
 from slm.results.samples import SampleQuality, Story
 from slm.results.train import TrainPoint, ValidationPoint
-from tests.findings import quality
+from tests.result_files import quality
 
 STORY = {
     "temperature": 1.0,

@@ -1,4 +1,4 @@
-"""Figures show the given numbers, and nothing where there are none."""
+"""Tests of the figures: they contain the given numbers, fit any text and are deterministic."""
 
 import os
 import subprocess
@@ -31,8 +31,8 @@ from slm.report.figures.style import BLUE, ORANGE, printable, spread, write_figu
 from slm.results.eval import Baseline, FrequencyLoss, PairScore, PositionLoss
 from slm.results.samples import Inspection
 from slm.results.train import TrainPoint, ValidationPoint
-from tests.findings import quality
 from tests.project import ROOT
+from tests.result_files import quality
 
 TRAIN = [
     TrainPoint(step=n, tokens=100 * n, train_loss=4 / n, learning_rate=0.1, grad_norm=1.0)
@@ -48,7 +48,7 @@ BASELINES = [
         ("entropy", "bound", 0.5),
     )
 ]
-ODD = [
+ODD_TOKENS = [
     " $x$",
     "$\\nonsense{$",
     "日本",
@@ -65,24 +65,26 @@ ODD = [
 ]
 
 
-def an_inspection(tokens, n_layer=2, n_head=3):
+def make_inspection(tokens, n_layer=2, n_head=3):
+    """Return an inspection with uniform attention and equal probabilities."""
     n = min(len(tokens), 48)
-    rows = [[1 / (t + 1) if s <= t else 0.0 for s in range(n)] for t in range(n)]
+    weights = [[1 / (t + 1) if s <= t else 0.0 for s in range(n)] for t in range(n)]
     return Inspection(
         given=2,
         tokens=tokens,
         probabilities=[0.5] * len(tokens),
         alternatives=[[("a", 0.5)]] * len(tokens),
-        attention=[[rows] * n_head] * n_layer,
+        attention=[[weights] * n_head] * n_layer,
     )
 
 
-def texts(figure):
+def annotations(figure):
+    """Return the texts inside the axes of a figure."""
     return [text.get_text() for axes in figure.axes for text in axes.texts]
 
 
 def levels(axes):
-    """The heights of dashed lines across."""
+    """Return the heights of the dashed lines."""
     return [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == "--"]
 
 
@@ -91,7 +93,7 @@ def test_plot_loss_shows_baselines_in_nats_below_the_top():
     axes = figure.axes[0]
     assert levels(axes) == pytest.approx([1.5 * 1.2, 0.5 * 1.2])
     assert axes.get_ylim() == pytest.approx((0, 1.2 * VALIDATION[1].val_loss))
-    assert {"5-gram 1.800", "entropy 0.600", "training 0.500", "validation 1.333"} == set(texts(figure))
+    assert {"5-gram 1.800", "entropy 0.600", "training 0.500", "validation 1.333"} == set(annotations(figure))
 
 
 def test_plot_loss_has_an_axis_of_flops():
@@ -110,11 +112,11 @@ def test_plot_loss_keeps_labels_inside_when_the_loss_rises():
 
 @given(st.lists(st.floats(-2, 2), min_size=1, max_size=8).map(sorted), st.floats(0, 0.3))
 def test_spread_keeps_the_gap_and_the_mean(heights, gap):
-    found = spread(heights, gap)
-    assert all(b - a >= gap - 1e-9 for a, b in pairwise(found))
-    assert sum(found) == pytest.approx(sum(heights), abs=1e-9)
+    moved = spread(heights, gap)
+    assert all(b - a >= gap - 1e-9 for a, b in pairwise(moved))
+    assert sum(moved) == pytest.approx(sum(heights), abs=1e-9)
     if all(b - a >= gap for a, b in pairwise(heights)):
-        assert found == pytest.approx(heights, abs=1e-9)
+        assert moved == pytest.approx(heights, abs=1e-9)
 
 
 def test_spread_moves_equal_heights_by_half_the_gap():
@@ -122,15 +124,15 @@ def test_spread_moves_equal_heights_by_half_the_gap():
 
 
 def test_plot_optimization_shows_every_point():
-    above, below = plot_optimization(TRAIN).axes
-    assert above.lines[0].get_ydata().tolist() == [0.1] * 8
-    assert below.lines[0].get_xdata().tolist() == [point.tokens for point in TRAIN]
+    top, bottom = plot_optimization(TRAIN).axes
+    assert top.lines[0].get_ydata().tolist() == [0.1] * 8
+    assert bottom.lines[0].get_xdata().tolist() == [point.tokens for point in TRAIN]
 
 
 def test_plot_bits_per_byte_shows_the_interval_of_the_model_only():
     figure = plot_bits_per_byte(BASELINES, [0.9, 1.1])
-    assert texts(figure) == ["9.000", "1.500", "1.000  (95% CI 0.900–1.100)", "0.500"]
-    assert texts(plot_bits_per_byte(BASELINES, None))[2] == "1.000"
+    assert annotations(figure) == ["9.000", "1.500", "1.000  (95% CI 0.900–1.100)", "0.500"]
+    assert annotations(plot_bits_per_byte(BASELINES, None))[2] == "1.000"
     assert [bar.get_width() for bar in figure.axes[0].patches] == [9, 1.5, 1, 0.5]
 
 
@@ -140,32 +142,32 @@ def positions(*rows):
 
 def test_plot_by_position_shows_extrapolated_contexts_hollow():
     rows = positions((1, "in_context", 3), (2, "in_context", 2), (4, "extrapolated", 5))
-    trained, beyond, edge = plot_by_position(rows).axes[0].lines
+    trained, extrapolated, edge = plot_by_position(rows).axes[0].lines
     assert trained.get_xdata().tolist() == [1, 2]
-    assert beyond.get_xdata().tolist() == [2, 4]
-    assert (beyond.get_markerfacecolor(), beyond.get_linestyle()) == ("white", "--")
+    assert extrapolated.get_xdata().tolist() == [2, 4]
+    assert (extrapolated.get_markerfacecolor(), extrapolated.get_linestyle()) == ("white", "--")
     assert edge.get_xdata() == [2, 2]
 
 
 def test_plot_by_position_without_extrapolated_contexts_has_one_line():
     axes = plot_by_position(positions((1, "in_context", 3), (2, "in_context", 2))).axes[0]
     assert len(axes.lines) == 1
-    assert texts(axes.figure) == ["3.00", "2.00"]
+    assert annotations(axes.figure) == ["3.00", "2.00"]
 
 
 def test_plot_by_frequency_sets_unseen_tokens_apart():
     rows = [FrequencyLoss(train_frequency=n, loss=9 - n, tokens=n + 1, types=1) for n in (0, 1, 2, 4)]
-    above, below = plot_by_frequency(rows).axes
-    assert above.lines[0].get_xdata().tolist() == [-1.5, 0, 1, 2]
-    assert [bar.get_height() for bar in below.patches] == pytest.approx([1 / 11, 2 / 11, 3 / 11, 5 / 11])
-    assert [label.get_text() for label in below.get_xticklabels()] == ["never", "1", "2", "4"]
+    top, bottom = plot_by_frequency(rows).axes
+    assert top.lines[0].get_xdata().tolist() == [-1.5, 0, 1, 2]
+    assert [bar.get_height() for bar in bottom.patches] == pytest.approx([1 / 11, 2 / 11, 3 / 11, 5 / 11])
+    assert [label.get_text() for label in bottom.get_xticklabels()] == ["never", "1", "2", "4"]
 
 
-def test_plot_minimal_pairs_sorts_by_accuracy_and_marks_those_below_chance():
-    scores = {"names": 0.9, "colours": 0.3, "all_right": 1.0}
-    rows = [PairScore(phenomenon=name, accuracy=share, pairs=9) for name, share in scores.items()]
+def test_plot_minimal_pairs_marks_accuracies_below_chance():
+    scores = {"names": 0.9, "colors": 0.3, "all_right": 1.0}
+    rows = [PairScore(phenomenon=name, accuracy=score, pairs=9) for name, score in scores.items()]
     axes = plot_minimal_pairs(rows).axes[0]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["colours", "names", "all right"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["colors", "names", "all right"]
     points = axes.collections[1]
     assert points.get_offsets()[:, 0].tolist() == [0.3, 0.9, 1.0]
     colors = [matplotlib.colors.to_hex(color).upper() for color in points.get_facecolors()]
@@ -174,56 +176,55 @@ def test_plot_minimal_pairs_sorts_by_accuracy_and_marks_those_below_chance():
     assert [line.get_xdata() for line in axes.lines] == [[0.5, 0.5]]
 
 
-def test_plot_samples_has_a_consistency_panel_only_where_it_is_known():
+def test_plot_samples_has_a_panel_for_known_consistency_only():
     panels = plot_samples([quality(t, consistency=0.8) for t in (0.5, 1.0)]).axes
     assert [axes.lines[0].get_ydata().tolist() for axes in panels] == [[0.8] * 2, [0.5] * 2, [0.25] * 2]
     assert len(plot_samples([quality(t, None) for t in (0.5, 1.0)]).axes) == 2
 
 
 @given(st.lists(st.text(max_size=30), min_size=1, max_size=9), st.integers(2, 20))
-def test_lay_out_keeps_all_text_within_the_columns_without_overlap(tokens, columns):
-    pieces = lay_out(tokens, columns, max_lines=999)
+def test_lay_out_keeps_all_text_within_the_columns(tokens, columns):
+    spans = lay_out(tokens, columns, max_lines=999)
     end = (0, 0)
-    for piece in pieces:
-        assert (piece.row, piece.column) >= end
-        end = (piece.row, piece.column + len(piece.text))
+    for span in spans:
+        assert (span.row, span.column) >= end
+        end = (span.row, span.column + len(span.text))
         assert end[1] <= columns
     for number, token in enumerate(tokens):
-        parts = "".join(piece.text for piece in pieces if piece.token == number)
-        assert parts.replace(" ", "") == visible(token).replace(
-            " ", ""
-        )  # only a space may go at a line's start
+        parts = "".join(span.text for span in spans if span.token == number)
+        # Only a space at the start of a line may be missing.
+        assert parts.replace(" ", "") == visible(token).replace(" ", "")
 
 
-def test_lay_out_moves_a_token_that_does_not_fit_to_the_next_line():
-    found = [
-        (piece.row, piece.column, piece.text) for piece in lay_out(["abc", " def", "\n", "g"], 6, max_lines=9)
-    ]
-    assert found == [(0, 0, "abc"), (1, 0, "def"), (1, 3, "↵"), (2, 0, "g")]
+def test_lay_out_wraps_a_token_that_does_not_fit():
+    spans = lay_out(["abc", " def", "\n", "g"], 6, max_lines=9)
+    assert [span[:3] for span in spans] == [(0, 0, "abc"), (1, 0, "def"), (1, 3, "↵"), (2, 0, "g")]
 
 
 def test_plot_token_probabilities_colors_improbable_tokens_darker():
-    inspection = an_inspection(["a", "b", "c"]).model_copy(update={"probabilities": [1.0, 0.1, 0.001]})
+    inspection = make_inspection(["a", "b", "c"]).model_copy(update={"probabilities": [1.0, 0.1, 0.001]})
     axes = plot_token_probabilities(inspection).axes[0]
     assert [matplotlib.colors.to_hex(patch.get_facecolor()) for patch in axes.patches][::2] == [
         "#ffffff",
         ORANGE.lower(),
     ]
     assert [text.get_text() for text in axes.texts] == ["a", "b", "c"]
-    assert [text.get_weight() for text in axes.texts] == ["bold", "bold", "normal"]  # two were given
+    # The prompt has two tokens.
+    assert [text.get_weight() for text in axes.texts] == ["bold", "bold", "normal"]
 
 
 def test_plot_attention_shows_each_head_with_its_tokens():
-    inspection = an_inspection(["Once", " upon", " a", " time", ".", " The", " end"])
+    inspection = make_inspection(["Once", " upon", " a", " time", ".", " The", " end"])
     figure = plot_attention(inspection)
     panels = [axes for axes in figure.axes if axes.images]
     assert len(panels) == 2 * 3
-    drawn = panels[4].images[0].get_array()
-    assert drawn.shape == (6, 6)  # the start and the first sentence
-    assert drawn[3, :4].tolist() == [0.25] * 4
-    assert drawn.mask[3, 4:].all()
-    names = [label.get_text() for label in panels[0].get_yticklabels()]
-    assert names == ["start", "Once", "upon", "a", "time", "."]
+    weights = panels[4].images[0].get_array()
+    # The start token and the first sentence.
+    assert weights.shape == (6, 6)
+    assert weights[3, :4].tolist() == [0.25] * 4
+    assert weights.mask[3, 4:].all()
+    labels = [label.get_text() for label in panels[0].get_yticklabels()]
+    assert labels == ["start", "Once", "upon", "a", "time", "."]
 
 
 def test_first_sentence_has_a_maximum_length():
@@ -231,9 +232,9 @@ def test_first_sentence_has_a_maximum_length():
     assert first_sentence(["a", 'b!"', "c"]) == ["a", 'b!"']
 
 
-@pytest.mark.parametrize("tokens", [ODD, [""], ["\n"]], ids=["odd", "nothing", "a new line"])
-def test_figures_of_any_text_are_written_without_a_warning(tokens, tmp_path):
-    inspection = an_inspection(tokens)
+@pytest.mark.parametrize("tokens", [ODD_TOKENS, [""], ["\n"]], ids=["odd", "empty", "line break"])
+def test_figures_of_any_text_cause_no_warning(tokens, tmp_path):
+    inspection = make_inspection(tokens)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         write_figures(
@@ -249,16 +250,16 @@ def test_printable_replaces_characters_that_the_font_lacks():
     assert printable("é→猫\x00 $") == "é→□□ $"
 
 
-def test_figures_depend_on_the_numbers_alone(tmp_path):
-    found = []
+def test_figures_depend_on_the_numbers_only(tmp_path):
+    pngs = []
     for name, loss in (("a", 2), ("b", 2), ("c", 3)):
         write_figures({"one": plot_by_position(positions((1, "in_context", loss)))}, tmp_path / name)
-        found.append((tmp_path / name / "one.png").read_bytes())
-    assert found[0] == found[1] != found[2]
-    assert b"matplotlib" not in found[0]
+        pngs.append((tmp_path / name / "one.png").read_bytes())
+    assert pngs[0] == pngs[1] != pngs[2]
+    assert b"matplotlib" not in pngs[0]
 
 
-def test_write_figures_removes_those_of_an_earlier_run(tmp_path):
+def test_write_figures_removes_figures_of_an_earlier_run(tmp_path):
     figure = plot_by_position(positions((1, "in_context", 2)))
     write_figures({"one": figure, "two": figure}, tmp_path)
     write_figures({"one": figure}, tmp_path)
@@ -289,9 +290,9 @@ write_figures({"one": plot_by_position([row])}, Path("figures"))
 
 
 @pytest.mark.parametrize("place", ["MATPLOTLIBRC", "folder", "home"])
-def test_a_personal_matplotlibrc_changes_no_figure(tmp_path, place):
+def test_figures_ignore_the_matplotlibrc_of_the_user(tmp_path, place):
     write_figures({"one": plot_by_position(positions((1, "in_context", 2.0)))}, tmp_path / "expected")
-    paths = {"MATPLOTLIBRC": "personal", "folder": "matplotlibrc", "home": "config/matplotlib/matplotlibrc"}
+    paths = {"MATPLOTLIBRC": "user", "folder": "matplotlibrc", "home": "config/matplotlib/matplotlibrc"}
     path = tmp_path / paths[place]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(MATPLOTLIBRC)

@@ -1,4 +1,4 @@
-"""The report is one page that opens anywhere, says what was results, and trusts no text in it."""
+"""Tests of the report: it is self-contained, complete, and escapes all text."""
 
 import json
 import re
@@ -12,30 +12,30 @@ from slm.report.page import MAX_SAMPLE, MAX_TOKEN, html_report, markdown_report
 from slm.report.results import read_results
 from stages import plot
 from tests.browser import dom_of, needs_browser
-from tests.findings import HOSTILE, PARAMS, with_datasets, write, write_figure, write_results
+from tests.result_files import HOSTILE, PARAMS, with_datasets, write, write_figure, write_results
 
 
-def read(folder):
-    """What was found in a folder, after its pictures are drawn."""
+def plot_and_read(folder):
+    """Run the stage plot in a folder, and return its results."""
     with chdir(folder):
-        plot.main(None)  # which asks nothing of dvc.yaml
+        plot.main(None)
     names = [path.stem for path in (folder / "reports/datasets").glob("*.json")]
     return read_results(folder, with_datasets(*names))
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    return read(write_results(tmp_path_factory.mktemp("known"), known=True))
+    return plot_and_read(write_results(tmp_path_factory.mktemp("known"), known=True))
 
 
 @pytest.fixture(scope="module")
 def fewer_results(tmp_path_factory):
-    """Of a corpus without n-grams, entropy, pairs, a checker or further texts."""
-    return read(write_results(tmp_path_factory.mktemp("less"), known=False))
+    """Return results without n-grams, entropy, minimal pairs, consistency checker and other datasets."""
+    return plot_and_read(write_results(tmp_path_factory.mktemp("less"), known=False))
 
 
 class Page(HTMLParser):
-    """The elements of a page with their attributes, and all its text but that of styles."""
+    """The elements of a page with their attributes, and its text without style sheets."""
 
     def __init__(self, html):
         super().__init__()
@@ -60,21 +60,21 @@ class Page(HTMLParser):
 PROBE = """<script>
 addEventListener("load", () => {
   const all = (selector) => [...document.querySelectorAll(selector)];
-  document.body.dataset.found = JSON.stringify({
-    pictures: all("img").map((image) => image.naturalWidth),
-    cut: all("img").map((image) => image.clientWidth - image.parentElement.clientWidth),
+  document.body.dataset.probe = JSON.stringify({
+    images: all("img").map((image) => image.naturalWidth),
+    clipped: all("img").map((image) => image.clientWidth - image.parentElement.clientWidth),
     tables: all("table").map((table) => table.rows.length),
     titles: all("figure h3").map((title) => title.textContent),
     requests: performance.getEntriesByType("resource").map((entry) => entry.name),
     overflow: document.documentElement.scrollWidth - innerWidth,
-    paper: getComputedStyle(document.body).backgroundColor,
+    background: getComputedStyle(document.body).backgroundColor,
   });
 });
 </script>"""
 
 
-def seen_in_browser(html, folder, width, *options):
-    """What the probe finds in the page; the policy allows what it did, and scripts of the page itself."""
+def run_probe(html, folder, width, *options):
+    """Return what PROBE reports of the page in a browser. Its policy is extended to allow this script."""
     policy = "default-src 'none'; "
     assert policy in html
     probed = html.replace(policy, f"{policy}script-src 'unsafe-inline'; ").replace(
@@ -82,30 +82,30 @@ def seen_in_browser(html, folder, width, *options):
     )
     (folder / "page.html").write_text(probed, encoding="utf-8")
     dom = dom_of(folder / "page.html", folder / "profile", *options, f"--window-size={width},900")
-    return json.loads(Page(dom).all("body")[0]["data-found"])
+    return json.loads(Page(dom).all("body")[0]["data-probe"])
 
 
 @needs_browser
 def test_browser_shows_all_figures_and_tables_without_requests(results, tmp_path):
-    seen = seen_in_browser(html_report(results), tmp_path, 1200)
-    assert len(seen["pictures"]) == len(seen["titles"]) == 8
-    assert min(seen["pictures"]) == 960
-    assert len(seen["tables"]) == 6 + len(PARAMS)
-    assert min(seen["tables"]) > 1
-    assert seen["requests"] == []
-    assert seen["overflow"] <= 0
-    assert seen["paper"] == "rgb(255, 255, 255)"
+    page = run_probe(html_report(results), tmp_path, 1200)
+    assert len(page["images"]) == len(page["titles"]) == 8
+    assert min(page["images"]) == 960
+    assert len(page["tables"]) == 6 + len(PARAMS)
+    assert min(page["tables"]) > 1
+    assert page["requests"] == []
+    assert page["overflow"] <= 0
+    assert page["background"] == "rgb(255, 255, 255)"
 
 
 @needs_browser
 def test_narrow_dark_page_does_not_overflow(results, tmp_path):
-    seen = seen_in_browser(html_report(results), tmp_path, 500, "--blink-settings=preferredColorScheme=0")
-    assert seen["overflow"] <= 0
-    assert max(seen["cut"]) <= 0
-    assert seen["paper"] == "rgb(23, 23, 23)"
+    page = run_probe(html_report(results), tmp_path, 500, "--blink-settings=preferredColorScheme=0")
+    assert page["overflow"] <= 0
+    assert max(page["clipped"]) <= 0
+    assert page["background"] == "rgb(23, 23, 23)"
 
 
-def test_html_report_escapes_text_of_models_and_files(results):
+def test_html_report_escapes_all_text(results):
     page = Page(html_report(results))
     tags = {tag for tag, _ in page.elements}
     assert not tags & {"script", "link", "iframe", "object", "base", "form"}
@@ -114,26 +114,28 @@ def test_html_report_escapes_text_of_models_and_files(results):
         assert attrs.get("src", "data:image/png;base64,").startswith("data:image/png;base64,")
     policy = [meta["content"] for meta in page.all("meta") if "http-equiv" in meta]
     assert policy == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
-    assert page.text.count(HOSTILE) == 6 + 6 + 1 + 1 + 1  # stories, complaints, a token, a pair, a prompt
+    # Samples, complaints, a token, a minimal pair and a prompt.
+    assert page.text.count(HOSTILE) == 6 + 6 + 1 + 1 + 1
     assert sum(HOSTILE in span.get("title", "") for span in page.all("span")) == 4
 
 
-def test_html_report_has_three_samples_per_temperature_with_complaints(results):
+def test_html_report_has_samples_and_complaints_by_temperature(results):
     page = Page(html_report(results))
     order = re.findall(r"(\d) at ([\d.]+)\. Once", page.text)
     assert order == [(str(n), t) for t in ("0.5", "1.0") for n in (1, 2, 3)]
     assert [attrs.get("class") for attrs in page.all("p")].count("complaint") == 6
-    assert page.text.count("[…]") == 2  # the first of each did not end
+    # The first sample of each temperature has not ended.
+    assert page.text.count("[…]") == 2
 
 
-def test_html_report_has_probability_and_alternatives_of_each_token(results):
+def test_html_report_has_token_probabilities_and_alternatives(results):
     spans = [span for span in Page(html_report(results)).all("span") if "title" in span]
     assert [span["style"] for span in spans] == ["--p:0.1", "--p:1.0", "--p:0.2", "--p:0.0"]
     assert spans[0]["title"] == f"“Once” 50%\nalternatives: “{HOSTILE}” 25%"
-    assert [span.get("class") for span in spans] == ["given", None, None, None]
+    assert [span.get("class") for span in spans] == ["prompt", None, None, None]
 
 
-def test_html_report_leaves_out_unknown_results(results, fewer_results):
+def test_html_report_omits_unknown_results(results, fewer_results):
     assert results.figures.keys() - fewer_results.figures.keys() == {"minimal_pairs"}
     more, less = (Page(html_report(f)).text for f in (results, fewer_results))
     for words in (
@@ -165,13 +167,13 @@ def test_reports_are_deterministic(results):
     assert markdown_report(results) == markdown_report(results)
 
 
-def test_markdown_report_has_headlines_existing_figures_and_two_samples(results):
+def test_markdown_report_has_headlines_figures_and_two_samples(results):
     page = markdown_report(results)
     assert page.startswith("# A language model with 5,000 parameters\n\nThe model closes 75% of the gap")
     assert "| bits per byte | **1.000** | 95% CI over documents: 0.900 to 1.100" in page
-    pictures = re.findall(r"!\[.*\]\(figures/(\w+)\.png\)", page)
-    assert pictures == ["loss", "bits_per_byte", "samples", "token_probabilities"]
-    assert set(pictures) <= set(results.figures)
+    figures = re.findall(r"!\[.*\]\(figures/(\w+)\.png\)", page)
+    assert figures == ["loss", "bits_per_byte", "samples", "token_probabilities"]
+    assert set(figures) <= set(results.figures)
     quoted = [line.removeprefix("> ") for line in page.splitlines() if line.startswith("> ")]
     assert len(quoted) == 2 * 3
     assert quoted[0].startswith(r"1 at 1.0. Once \*there\* was \<script src='http://localhost/x.js'\>")
@@ -193,30 +195,30 @@ def test_read_results_names_a_missing_file(tmp_path, name):
     assert str(error.value) == f"{tmp_path / name}: no such file; `dvc repro` makes it"
 
 
-def test_read_results_refuses_a_dataset_under_another_name(tmp_path):
+def test_read_results_rejects_a_dataset_under_another_name(tmp_path):
     write_results(tmp_path, known=True)
     write(tmp_path, "reports/datasets/wikitext.json", {"lambada": {"bits_per_byte": 2.5}})
     with pytest.raises(UserError, match=r"wikitext\.json: wikitext: must be a mapping"):
         read_results(tmp_path, with_datasets("wikitext"))
 
 
-def test_read_results_leaves_out_datasets_that_params_do_not_name(tmp_path):
+def test_read_results_ignores_datasets_not_in_params(tmp_path):
     write_results(tmp_path, known=True)
     write_figure(tmp_path)
     assert read_results(tmp_path, with_datasets("lambada")).datasets.keys() == {"lambada"}
     assert read_results(tmp_path, PARAMS).datasets == {}
 
 
-def test_read_results_refuses_missing_or_invalid_figures(tmp_path):
+def test_read_results_rejects_missing_or_invalid_figures(tmp_path):
     write_results(tmp_path, known=True)
     with pytest.raises(UserError, match=r"reports/figures: no figures; `dvc repro` plots them"):
         read_results(tmp_path, PARAMS)
-    write(tmp_path, "reports/figures/loss.png", "no picture")
+    write(tmp_path, "reports/figures/loss.png", "not a PNG")
     with pytest.raises(UserError, match=r"reports/figures/loss\.png: not a PNG"):
         read_results(tmp_path, PARAMS)
 
 
-def test_html_report_cuts_very_long_tokens_and_samples(results):
+def test_html_report_shortens_very_long_tokens_and_samples(results):
     long = "x" * 10 * MAX_SAMPLE
     inspection = results.inspection.model_copy(update={"tokens": [long, *results.inspection.tokens[1:]]})
     stories = [story.model_copy(update={"text": long, "ended": True}) for story in results.stories]

@@ -1,12 +1,12 @@
-"""The results in words and tables: verdict, headline metrics, license, tables."""
+"""Tests of the summary: verdict, headline metrics, tables, and the license in the model card."""
 
 import pytest
 
 from slm.data.summary import CorpusSummary
-from slm.report.card import UNKNOWN_LICENSE, license_of
+from slm.report.card import UNKNOWN_LICENSE, data_license
 from slm.report.results import read_results
 from slm.report.summary import headlines, tables, verdict
-from tests.findings import PARAMS, with_datasets, write_figure, write_results
+from tests.result_files import PARAMS, with_datasets, write_figure, write_results
 
 
 def read(folder, known):
@@ -25,20 +25,20 @@ def fewer_results(tmp_path_factory):
     return read(tmp_path_factory.mktemp("less"), known=False)
 
 
-def test_headlines_leave_out_unknown_metrics(results, fewer_results):
+def test_headlines_omit_unknown_metrics(results, fewer_results):
     always = ["validation loss", "perplexity", "bits per byte", "copy rate"]
     assert [line.name for line in headlines(fewer_results)] == always
     assert {line.name for line in headlines(results)} > {*always}
 
 
-def test_verdict_has_the_known_results_in_one_sentence(results, fewer_results):
+def test_verdict_is_one_sentence_of_known_results(results, fewer_results):
     assert verdict(results) == (
         "The model closes 75% of the gap between a 5-gram model and the entropy of the text; "
         "50% of its samples are consistent, 25% are copied."
     )
     assert verdict(fewer_results) == (
-        "The model has a perplexity of 7.4: it is as uncertain as among that many equally likely tokens; "
-        "25% of its samples are copied from the training data."
+        "The model has a perplexity of 7.4: it is as uncertain as when choosing uniformly among that many "
+        "tokens; 25% of its samples are copied from the training data."
     )
 
 
@@ -50,12 +50,12 @@ def test_verdict_has_the_known_results_in_one_sentence(results, fewer_results):
         (1.7, -0.1, "The model does not predict held-out text better than a 5-gram model;"),
     ],
 )
-def test_verdict_without_a_closed_gap_compares_bits_per_byte(results, bits, gap, text):
+def test_verdict_without_entropy_compares_bits_per_byte(results, bits, gap, text):
     metrics = results.facts.eval.model_copy(update={"bits_per_byte": bits, "ngram_gap_closed": gap})
     assert verdict(results._replace(facts=results.facts._replace(eval=metrics))).startswith(text)
 
 
-def test_verdict_without_copies_has_none(results):
+def test_verdict_without_copies_says_none(results):
     samples = results.samples.model_copy(update={"copy_rate": 0.0})
     assert verdict(results._replace(samples=samples)).endswith("are consistent, none are copied.")
 
@@ -84,6 +84,6 @@ def test_tables_have_all_numbers_and_no_empty_columns(results, fewer_results):
         ),
     ],
 )
-def test_license_is_stated_where_it_is_known(origin, expected):
+def test_data_license_is_stated_if_known(origin, expected):
     split = {"documents": 1, "bytes": 1}
-    assert license_of(CorpusSummary(**origin, train=split, validation=split)) == expected
+    assert data_license(CorpusSummary(**origin, train=split, validation=split)) == expected

@@ -1,4 +1,4 @@
-"""Figures of the training run."""
+"""Plot the training run."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from slm.report.figures.style import BLUE, GRAY, GREEN, ORANGE, WIDTH, label_rig
 from slm.results.eval import Baseline
 from slm.results.train import TrainPoint, ValidationPoint
 
-# The loss axis ends at this multiple of the second validation loss: the first fall is steep in every run.
+# The loss axis ends at this multiple of the second validation loss: the first drop is steep in every run.
 HEADROOM = 1.2
 
 
@@ -20,7 +20,7 @@ def plot_loss(
     nats_per_bit: float,
     flops_per_token: int,
 ) -> Figure:
-    """Plot the loss over tokens and FLOPs, with the baselines as dashed lines.
+    """Plot the training and validation loss over tokens and FLOPs, with the baselines as dashed lines.
 
     `nats_per_bit` converts the baselines' bits per byte to nats per token.
     """
@@ -32,6 +32,7 @@ def plot_loss(
     top = HEADROOM * validation[:2][-1].val_loss
     axes.set_ylim(0, top)
     axes.set_xlim(0, tokens[-1])
+    # Label the curves and the baselines below the top at the right edge instead of in a legend.
     labels = [
         (train[-1].train_loss, f"training {train[-1].train_loss:.3f}", BLUE),
         (validation[-1].val_loss, f"validation {validation[-1].val_loss:.3f}", ORANGE),
@@ -44,6 +45,7 @@ def plot_loss(
             labels.append((level, f"{baseline.name} {level:.3f}", color))
     label_right(axes, labels)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    # Show the compute on a second x-axis: it is proportional to the tokens.
     to_flops, to_tokens = (lambda n: n * flops_per_token), (lambda n: n / flops_per_token)
     compute = axes.secondary_xaxis("top", functions=(to_flops, to_tokens))
     compute.xaxis.set_major_locator(MaxNLocator(5))

@@ -1,4 +1,4 @@
-"""The style of all figures: light, labeled directly, and readable for color-blind people."""
+"""Define the style of all figures: light, directly labeled and color-blind safe."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from matplotlib.ticker import PercentFormatter
 from slm.core.files import replacing, writing
 from slm.report.display import DPI, shorten
 
-# Okabe & Ito (2008).
+# Color-blind safe colors (Okabe & Ito 2008).
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 INK, GRAY, SILVER, PALE = "#222222", "#666666", "#b0b0b0", "#e8e8e8"
 # Color maps for improbable tokens and for attention weights.
@@ -22,7 +22,7 @@ HEAT = LinearSegmentedColormap.from_list("heat", ["#ffffff", "#fbd9bf", "#f0a36b
 DARK = LinearSegmentedColormap.from_list("dark", ["#f3f6f9", "#8fbbd9", BLUE, "#00304d"])
 # Width of a figure in inches.
 WIDTH = 6.4
-# Least distance between labels at the right edge, as a share of the axes' height.
+# Minimum distance between labels at the right edge, as a fraction of the height of the axes.
 LABEL_GAP = 0.05
 PERCENT = PercentFormatter(xmax=1, decimals=0)
 
@@ -33,25 +33,25 @@ STYLE: dict[str, Any] = {
     "axes.labelcolor": INK,
     "axes.spines.right": False,
     "axes.spines.top": False,
-    # matplotlib brings this font, so a figure is the same on every system.
+    # matplotlib includes this font, so a figure is the same on every system.
     "font.family": ["DejaVu Sans"],
     "figure.constrained_layout.use": True,
     "grid.color": "#eeeeee",
     "text.color": INK,
-    # A dollar sign is a dollar sign.
+    # Show dollar signs in tokens as they are, without TeX.
     "text.parse_math": False,
     "xtick.color": GRAY,
     "xtick.labelcolor": INK,
     "ytick.color": GRAY,
     "ytick.labelcolor": INK,
 }
-# A matplotlibrc of the user must not change a result.
+# A matplotlibrc of the user must not change the figures.
 matplotlib.rcdefaults()
 matplotlib.style.use(STYLE)
 
 
 def new_figure(height: float, xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
-    """Return a new figure with this height in inches, and its axes."""
+    """Return a figure with this height in inches, and its axes."""
     figure = Figure(figsize=(WIDTH, height))
     axes = figure.subplots()
     axes.set_xlabel(xlabel)
@@ -62,6 +62,7 @@ def new_figure(height: float, xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
 def label_right(axes: Axes, labels: list[tuple[float, str, str]]) -> None:
     """Write labels (height in data units, text, color) at the right edge, without overlaps."""
     labels = sorted(labels)
+    # Labels above the top of the axes move to the top.
     scale = axes.transData + axes.transAxes.inverted()
     heights = [min(1.0, float(scale.transform((0, height))[1])) for height, _, _ in labels]
     for height, (_, text, color) in zip(spread(heights, LABEL_GAP), labels, strict=True):
@@ -86,24 +87,24 @@ def spread(heights: list[float], gap: float) -> list[float]:
 
 
 def printable(text: str) -> str:
-    """Replace characters that the font lacks by boxes."""
+    """Replace characters that the font does not contain by boxes."""
     font = get_font(findfont("DejaVu Sans Mono"))
     return "".join(c if font.get_char_index(ord(c)) and c.isprintable() else "□" for c in text)
 
 
 def brief(text: str, max_length: int) -> str:
-    """Return a printable text of at most `max_length` characters."""
+    """Return a text with at most `max_length` characters, all of them printable."""
     return printable(shorten(text, max_length))
 
 
 def write_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG whose bytes depend on the figure alone, without the version of matplotlib."""
+    """Write a PNG whose bytes depend on the figure only: its metadata omit the matplotlib version."""
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
 
 
 def write_figures(figures: dict[str, Figure], folder: Path) -> None:
-    """Write each figure as NAME.png and remove those of an earlier run."""
+    """Write each figure as NAME.png, and remove the figures of an earlier run that are not among them."""
     for name, figure in figures.items():
         write_figure(figure, folder / f"{name}.png")
     for path in sorted(folder.glob("*.png")):

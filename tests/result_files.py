@@ -1,4 +1,4 @@
-"""Result files for tests of the report: of a corpus with everything known, or with as little as possible."""
+"""Write result files for tests of the report: with all optional results, or with none of them."""
 
 import json
 from pathlib import Path
@@ -24,19 +24,22 @@ HOSTILE = "<script src='http://localhost/x.js'></script><img src=http://localhos
 TEXT = f"Once *there* was {HOSTILE} and\n# a \"cat\" & 'dog'.\n\n1. `It` ended | $here$."
 PARAMS = {"data": DATA, "model": MODEL, "train": TRAIN, "sample": SAMPLE | {"prompts": [HOSTILE]}}
 PARAMS |= {"evaluate": {"ngram_order": 5, "datasets": {}}}
-# One more per temperature than the report shows.
+# One more per temperature than the report contains.
 N_STORIES = 4
 VERSIONS = {"torch": "2.0", "Pillow": "1.0"}
 
 
 def write(folder: Path, name: str, content: Any) -> None:
-    """Write a file of text, or of JSON."""
+    """Write a text file, or a JSON file if `content` is not text."""
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
 
 
 def write_results(folder: Path, known: bool) -> Path:
-    """Write all results; `known`: with an n-gram model, entropy, minimal pairs, a checker and a dataset."""
+    """Write all results.
+
+    `known` adds an n-gram model, the entropy, minimal pairs, a consistency checker and another dataset.
+    """
     write_facts(folder, known)
     reports = folder / "reports"
     details = TokensDetails(vocab_size=300, train_tokens=9000, validation_tokens=100, versions=VERSIONS)
@@ -161,12 +164,12 @@ def quality(temperature: float, consistency: float | None) -> SampleQuality:
 
 
 def with_datasets(*names: str) -> dict[str, Any]:
-    """Return params that name other datasets."""
+    """Return params with other datasets of these names."""
     datasets = {name: {"file": f"{name}.txt", "metric": "bits_per_byte"} for name in names}
     return PARAMS | {"evaluate": {"ngram_order": 5, "datasets": datasets}}
 
 
 def write_figure(folder: Path) -> None:
-    """Write a file that passes for a figure, where none is looked at."""
+    """Write a file with the header of a PNG, for tests that do not display figures."""
     (folder / "reports/figures").mkdir(parents=True)
     (folder / "reports/figures/loss.png").write_bytes(PNG_SIGNATURE + bytes(PNG_HEADER))
