@@ -1,7 +1,7 @@
-"""What a sweep shows: python -m tools.sweep sizes -o sizes.png
+"""Plot a sweep of experiments: python -m tools.sweep sizes -o sizes.png
 
-Draws the commit and those of its experiments that differ from params.yaml in nothing but the keys of the
-sweep, and prints them as a table. docs/experiments.md has the commands that run them, and how to read it.
+Plots the commit and those of its experiments that differ from params.yaml only in the keys of the sweep, and
+prints them as a table. docs/experiments.md has the commands that run them, and explains the figures.
 """
 
 import argparse
@@ -24,106 +24,113 @@ from slm.data.summary import read_summary
 from slm.report.figures.style import BLUE, GRAY, GREEN, ORANGE, PERCENT, WIDTH, write_figure
 
 CORPUS_SUMMARY = Path("data/corpus/summary.json")
-ENOUGH_TO_FIT = 3  # any two points lie on a line
+# A line fits any two points, so a fit needs more.
+MIN_FIT_POINTS = 3
 
 
 class Run(NamedTuple):
-    """What is shown of an experiment."""
+    """The params and metrics of an experiment."""
 
     name: str
     n_layer: int
     n_embd: int
     block_size: int
-    parameters: int
+    num_params: int
     bits_per_byte: float
-    consistent: float | None  # the share of its stories; None where nothing can tell
-    stories: int | None
+    # Fraction of consistent samples, and their number; None where the corpus has no consistency checker.
+    consistency: float | None
+    num_samples: int | None
 
 
 class Sweep(NamedTuple):
-    """The keys of params.yaml in which its experiments may differ, and what they are drawn over."""
+    """The keys of params.yaml in which the experiments may differ, and how to plot them."""
 
     keys: tuple[str, ...]
-    x: str  # a field of Run
-    label: str
-    draw_loss: Callable[[Axes, list[float], list[Run], float | None], None]
+    # Field of Run on the x-axis, and the label of this axis.
+    x: str
+    xlabel: str
+    plot_loss: Callable[[Axes, list[float], list[Run], float | None], None]
 
 
-def select(rows: list[dict[str, Any]], keys: Collection[str], sections: Collection[str]) -> list[Run]:
-    """The finished runs that differ from params.yaml in nothing but `keys`; one of equal ones.
+def select_runs(rows: list[dict[str, Any]], keys: Collection[str], sections: Collection[str]) -> list[Run]:
+    """Return the finished runs that differ from params.yaml in `keys` only, one per combination of values.
 
-    `rows` are the lines of `dvc exp show`, the workspace first; `sections` are those of params.yaml.
+    `rows` are the rows of `dvc exp show`, the workspace first; `sections` are the sections of params.yaml.
     """
-    here, *others = rows
-    fixed = [column for column in here if column.partition(".")[0] in sections and column not in keys]
-    found = {}
-    for row in others:
-        finished = row["State"] in (None, "Success") and _metric(row, "eval", "bits_per_byte") is not None
-        if finished and all(row[column] == here[column] for column in fixed):
-            found[tuple(row[key] for key in keys)] = _run(row)
-    return list(found.values())
+    workspace, *experiments = rows
+    fixed = [key for key in workspace if key.partition(".")[0] in sections and key not in keys]
+    runs = {}
+    for row in experiments:
+        is_finished = row["State"] in (None, "Success") and _metric(row, "eval", "bits_per_byte") is not None
+        if is_finished and all(row[key] == workspace[key] for key in fixed):
+            runs[tuple(row[key] for key in keys)] = _to_run(row)
+    return list(runs.values())
 
 
-def _run(row: dict[str, Any]) -> Run:
-    consistent = _metric(row, "eval_samples", "consistency")
+def _to_run(row: dict[str, Any]) -> Run:
+    """Convert a row of `dvc exp show`."""
+    consistency = _metric(row, "eval_samples", "consistency")
     return Run(
         name=row["Experiment"] or row["rev"],
         n_layer=int(row["model.n_layer"]),
         n_embd=int(row["model.n_embd"]),
         block_size=int(row["model.block_size"]),
-        parameters=int(_metric(row, "train", "parameters")),
+        num_params=int(_metric(row, "train", "num_params")),
         bits_per_byte=_metric(row, "eval", "bits_per_byte"),
-        consistent=consistent,
-        stories=None if consistent is None else int(row["eval_samples.num_samples"]),
+        consistency=consistency,
+        num_samples=None if consistency is None else int(row["eval_samples.num_samples"]),
     )
 
 
 def _metric(row: dict[str, Any], report: str, name: str) -> float | None:
-    """A number of a report, if it has it. DVC puts the file before a name that several files have."""
+    """Return a metric, or None. DVC prefixes a name that several files have with the file."""
     value = row.get(f"reports/{report}.json:{name}", row.get(name))
     return value if isinstance(value, float) else None
 
 
 def fit_power_law(xs: list[float], ys: list[float]) -> tuple[float, float]:
-    """c and α of y = c·x^−α: the straight line through the logarithms with the least squares."""
+    """Return c and α of y = c·x^−α, by linear least squares on the logarithms."""
     slope, intercept = np.polyfit(np.log(xs), np.log(ys), 1)
     return float(np.exp(intercept)), float(-slope)
 
 
-def draw(sweep: Sweep, runs: list[Run], entropy: float | None, path: Path) -> None:
-    """Loss, and where it is known how many stories are consistent, over what the sweep changes."""
+def plot_sweep(sweep: Sweep, runs: list[Run], entropy: float | None, path: Path) -> None:
+    """Plot the loss, and the consistency if it is known, over the x-axis of the sweep.
+
+    `entropy` of the text is in bits per byte. Writes a PNG.
+    """
     xs = [getattr(run, sweep.x) for run in runs]
-    n_panels = 2 if any(run.consistent is not None for run in runs) else 1
+    n_panels = 2 if any(run.consistency is not None for run in runs) else 1
     figure = Figure(figsize=(WIDTH, 2 + 2.5 * n_panels))
     panels = figure.subplots(n_panels, sharex=True, squeeze=False)
     top, bottom = panels[0, 0], panels[-1, 0]
-    sweep.draw_loss(top, xs, runs, entropy)
+    sweep.plot_loss(top, xs, runs, entropy)
     if n_panels == 2:
-        _draw_consistency(bottom, sweep, runs)
-    bottom.set_xlabel(sweep.label)
+        _plot_consistency(bottom, sweep, runs)
+    bottom.set_xlabel(sweep.xlabel)
     write_figure(figure, path)
 
 
-def draw_sizes(axes: Axes, xs: list[float], runs: list[Run], entropy: float | None) -> None:
-    """Loss as a power law of the number of parameters N, straight where both scales are logarithmic.
+def plot_loss_by_size(axes: Axes, xs: list[float], runs: list[Run], entropy: float | None) -> None:
+    """Plot the loss over the number of parameters N with logarithmic axes, and fit a power law.
 
-    L = H + c·N^−α (Hoffmann et al. 2022, eq. 2, with the data held fixed), where the entropy H of the text is
-    known and so need not be fitted; else L = c·N^−α (Kaplan et al. 2020, eq. 1.1).
+    The law is L = H + c·N^−α (Hoffmann et al. 2022, eq. 2, for constant data) with the known entropy H of the
+    text, or L = c·N^−α (Kaplan et al. 2020, eq. 1.1) if H is unknown.
     """
     ys = [run.bits_per_byte - (entropy or 0) for run in runs]
     if min(ys) <= 0:
-        raise UserError(f"{CORPUS_SUMMARY}: the entropy is above a loss, so it is of another text")
+        raise UserError(f"{CORPUS_SUMMARY}: the entropy is above a loss, so it belongs to another text")
     axes.loglog(xs, ys, "o", color=BLUE)
     for x, y, run in zip(xs, ys, runs, strict=True):
         _label(axes, x, y, f"{run.n_layer} × {run.n_embd}")
-    if len(runs) >= ENOUGH_TO_FIT:
+    if len(runs) >= MIN_FIT_POINTS:
         factor, exponent = fit_power_law(xs, ys)
         line = np.geomspace(min(xs), max(xs))
         axes.plot(line, factor * line**-exponent, color=ORANGE, linewidth=1, zorder=1)
         label = f"{float(f'{factor:.3g}'):,g} × $N^{{{-exponent:.2f}}}$"
         place = {"xycoords": "axes fraction", "ha": "right", "va": "top", "parse_math": True}
         axes.annotate(label, (0.97, 0.92), color=ORANGE, **place)
-    axes.set_ylabel("Loss above the entropy\n(bits a byte)" if entropy else "Loss (bits a byte)")
+    axes.set_ylabel("Loss above the entropy\n(bits per byte)" if entropy else "Loss (bits per byte)")
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.yaxis.set_major_formatter("{x:g}")
     for axis in (axes.xaxis, axes.yaxis):
@@ -131,8 +138,8 @@ def draw_sizes(axes: Axes, xs: list[float], runs: list[Run], entropy: float | No
         axis.set_minor_locator(NullLocator())
 
 
-def draw_blocks(axes: Axes, xs: list[float], runs: list[Run], entropy: float | None) -> None:
-    """Loss over context, with the entropy as its floor."""
+def plot_loss_by_context(axes: Axes, xs: list[float], runs: list[Run], entropy: float | None) -> None:
+    """Plot the loss over the context length, with the entropy as a lower bound."""
     ys = [run.bits_per_byte for run in runs]
     axes.plot(xs, ys, "o-", color=BLUE, linewidth=1)
     for x, y in zip(xs, ys, strict=True):
@@ -142,65 +149,73 @@ def draw_blocks(axes: Axes, xs: list[float], runs: list[Run], entropy: float | N
         _label(axes, min(xs), entropy, f"entropy {entropy:.3f}", GRAY)
     axes.set_xscale("log", base=2)
     axes.set_xticks(xs, [str(x) for x in xs])
-    axes.set_ylabel("Loss (bits a byte)")
+    axes.set_ylabel("Loss (bits per byte)")
 
 
-def _draw_consistency(axes: Axes, sweep: Sweep, runs: list[Run]) -> None:
-    """Shares with their 95 % intervals."""
-    known = [run for run in runs if run.consistent is not None]
-    xs, shares = [getattr(run, sweep.x) for run in known], [run.consistent for run in known]
-    intervals = [wilson_interval(run.consistent * run.stories, run.stories) for run in known]
-    below_above = np.abs(np.transpose(intervals) - shares)
-    axes.errorbar(xs, shares, below_above, fmt="o", color=GREEN, linewidth=1)
+def _plot_consistency(axes: Axes, sweep: Sweep, runs: list[Run]) -> None:
+    """Plot the fraction of consistent samples with 95 % confidence intervals."""
+    runs = [run for run in runs if run.consistency is not None]
+    xs, fractions = [getattr(run, sweep.x) for run in runs], [run.consistency for run in runs]
+    intervals = [wilson_interval(run.consistency * run.num_samples, run.num_samples) for run in runs]
+    # Matplotlib expects distances from the point: those below, then those above.
+    errors = np.abs(np.transpose(intervals) - fractions)
+    axes.errorbar(xs, fractions, errors, fmt="o", color=GREEN, linewidth=1)
     axes.set_ylim(-0.03, 1)
     axes.yaxis.set_major_formatter(PERCENT)
     axes.set_ylabel("Consistent stories")
 
 
 def _label(axes: Axes, x: float, y: float, text: str, color: str = BLUE) -> None:
+    """Write a label above and to the right of a point."""
     axes.annotate(text, (x, y), xytext=(5, 5), textcoords="offset points", color=color)
 
 
 SWEEPS = {
     "sizes": Sweep(
         ("model.n_layer", "model.n_embd", "model.n_head", "model.n_kv_head"),
-        "parameters",
+        "num_params",
         "Parameters",
-        draw_sizes,
+        plot_loss_by_size,
     ),
-    "blocks": Sweep(("model.block_size", "train.batch_size"), "block_size", "Context (tokens)", draw_blocks),
+    "blocks": Sweep(
+        ("model.block_size", "train.batch_size"),
+        "block_size",
+        "Context length (tokens)",
+        plot_loss_by_context,
+    ),
 }
 
 
 def markdown(runs: list[Run]) -> str:
-    """The runs as a table."""
-    head = ["experiment", "layers × width", "block", "parameters", "bits a byte", "consistent"]
+    """Return the runs as a Markdown table."""
+    header = ["experiment", "layers × width", "block", "parameters", "bits per byte", "consistent"]
     rows = []
     for run in runs:
         size = f"{run.n_layer} × {run.n_embd}"
-        consistent = "" if run.consistent is None else f"{run.consistent:.0%} of {run.stories}"
+        consistent = "" if run.consistency is None else f"{run.consistency:.0%} of {run.num_samples}"
         rows.append(
-            (run.name, size, run.block_size, f"{run.parameters:,}", f"{run.bits_per_byte:.4f}", consistent)
+            (run.name, size, run.block_size, f"{run.num_params:,}", f"{run.bits_per_byte:.4f}", consistent)
         )
-    return table(head, rows, align="llrrrr")
+    return table(header, rows, align="llrrrr")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tools.sweep", description="Draw a sweep of experiments.")
-    parser.add_argument("sweep", choices=SWEEPS)
-    parser.add_argument("-o", dest="path", type=Path, required=True, help="the PNG to write")
+    parser = argparse.ArgumentParser(prog="python -m tools.sweep", description="Plot a sweep of experiments.")
+    parser.add_argument("sweep", choices=SWEEPS, help="sweep of the model size or of the block size")
+    parser.add_argument("-o", dest="path", type=Path, required=True, help="path of the PNG")
     args = parser.parse_args()
     sweep = SWEEPS[args.sweep]
     try:
         rows = dvc.api.exp_show()
     except DvcException as error:
         raise UserError(f"dvc exp show: {error}".splitlines()[0]) from None
-    runs = select(rows, sweep.keys, read_yaml(PARAMS_FILE))
+    runs = select_runs(rows, sweep.keys, read_yaml(PARAMS_FILE))
     runs.sort(key=lambda run: (getattr(run, sweep.x), run.name))
     if len(runs) < 2:
-        raise UserError(f"fewer than two experiments of this commit differ in {', '.join(sweep.keys)} alone")
-    found = read_summary(CORPUS_SUMMARY).validation.entropy
-    draw(sweep, runs, found.bits_per_byte if found else None, args.path)
+        keys = ", ".join(sweep.keys)
+        raise UserError(f"a sweep needs at least 2 runs that differ only in {keys}, got {len(runs)}")
+    entropy = read_summary(CORPUS_SUMMARY).validation.entropy
+    plot_sweep(sweep, runs, entropy.bits_per_byte if entropy else None, args.path)
     print(markdown(runs))
 
 

@@ -1,4 +1,4 @@
-"""Which experiments belong to a sweep, and what is drawn of them; read from a real repository of DVC."""
+"""Tests of sweeps, with the experiments of a real DVC repository."""
 
 import json
 import re
@@ -20,10 +20,10 @@ from slm.model.params import ModelParams
 from slm.report.figures.style import BLUE, GRAY, GREEN, ORANGE
 from tests.pipeline import enter, start_pipeline
 from tests.project import ROOT, change_params, git, run_module
-from tools.sweep import SWEEPS, Run, draw, fit_power_law
+from tools.sweep import SWEEPS, Run, fit_power_law, plot_sweep
 
 ENTROPY = 0.2
-# Loss and consistency are a power law and a saturating share of the parameters and the context.
+# A stand-in for the pipeline: the loss is a power law of the size plus a term that falls with the context.
 TRAIN = """
 import json
 from pathlib import Path
@@ -32,8 +32,8 @@ from ruamel.yaml import YAML
 model = YAML(typ="safe").load(Path("params.yaml"))["model"]
 n = 1000 * model["n_layer"] * model["n_embd"]
 reports = {
-    "train": {"parameters": n, "tokens": 1},
-    "eval": {"bits_per_byte": 0.2 + 3 * n**-0.25 + 1 / model["block_size"], "tokens": 2},
+    "train": {"num_params": n, "tokens_seen": 1},
+    "eval": {"bits_per_byte": 0.2 + 3 * n**-0.25 + 1 / model["block_size"], "perplexity": 2},
     "eval_samples": {"consistency": 0.25} if model["block_size"] > 32 else {},
     "datasets": {"bits_per_byte": 9.9},
 }
@@ -62,7 +62,8 @@ PARAMS = {
 EXPERIMENTS = {
     "wide": ["model.n_embd=64"],
     "deep": ["model.n_layer=4"],
-    "deep-again": ["model.n_layer=4", "train.learning_rate=0.2"],  # of no sweep: two kinds of keys differ
+    # In no sweep: a key differs that belongs to none of them.
+    "deep-again": ["model.n_layer=4", "train.learning_rate=0.2"],
     "short": ["model.block_size=32", "train.batch_size=16"],
     "long": ["model.block_size=256", "train.batch_size=2"],
 }
@@ -70,7 +71,7 @@ EXPERIMENTS = {
 
 @pytest.fixture(scope="module")
 def repository_once(tmp_path_factory):
-    """A repository with a run, experiments, and one more that waits in the queue."""
+    """Create a repository with a run, experiments, and one more experiment in the queue."""
     folder = tmp_path_factory.mktemp("repository")
     (folder / "train.py").write_text(TRAIN)
     (folder / "reports").mkdir()
@@ -91,55 +92,53 @@ def repository_once(tmp_path_factory):
 
 @pytest.fixture
 def repository(repository_once, monkeypatch):
-    """It is the current folder; everything is put back afterwards."""
+    """Enter the repository; restore its files afterwards."""
     enter(repository_once, monkeypatch)
     yield repository_once
     git(repository_once, "checkout", "-q", ".")
 
 
 def rows(result: subprocess.CompletedProcess[str]) -> list[list[str]]:
-    """The cells of the printed table below its head."""
+    """Return the cells of the printed table, without its header."""
     assert (result.returncode, result.stderr) == (0, "")
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in result.stdout.splitlines()[2:]]
 
 
-def has(path: Path, color: str) -> bool:
-    """Whether a picture has pixels of a color."""
+def has_color(path: Path, color: str) -> bool:
+    """Return whether an image has pixels of a color."""
     pixels = matplotlib.image.imread(path)[..., :3]
     return bool((np.abs(pixels - to_rgb(color)).max(axis=-1) < 0.01).any())
 
 
-def test_sizes_are_the_experiments_that_differ_in_size_alone(repository, tmp_path):
+def test_sizes_has_experiments_that_differ_in_size_only(repository, tmp_path):
     assert rows(run_module("tools.sweep", "sizes", "-o", str(tmp_path / "sizes.png"))) == [
         ["main", "2 × 16", "64", "32,000", f"{0.2 + 3 * 32_000**-0.25 + 1 / 64:.4f}", "25% of 40"],
         ["deep", "4 × 16", "64", "64,000", f"{0.2 + 3 * 64_000**-0.25 + 1 / 64:.4f}", "25% of 40"],
         ["wide", "2 × 64", "64", "128,000", f"{0.2 + 3 * 128_000**-0.25 + 1 / 64:.4f}", "25% of 40"],
     ]
-    assert all(has(tmp_path / "sizes.png", color) for color in (BLUE, ORANGE, GREEN))
+    assert all(has_color(tmp_path / "sizes.png", color) for color in (BLUE, ORANGE, GREEN))
 
 
-def test_blocks_are_those_that_differ_in_context_and_batch_alone_and_may_lack_consistency(
-    repository, tmp_path
-):
-    found = rows(run_module("tools.sweep", "blocks", "-o", str(tmp_path / "blocks.png")))
-    assert [(row[0], row[2], row[5]) for row in found] == [
+def test_blocks_has_experiments_that_differ_in_block_and_batch_only(repository, tmp_path):
+    cells = rows(run_module("tools.sweep", "blocks", "-o", str(tmp_path / "blocks.png")))
+    assert [(row[0], row[2], row[5]) for row in cells] == [
         ("short", "32", ""),
         ("main", "64", "25% of 40"),
         ("long", "256", "25% of 40"),
     ]
-    assert all(has(tmp_path / "blocks.png", color) for color in (BLUE, GREEN, GRAY))
+    assert all(has_color(tmp_path / "blocks.png", color) for color in (BLUE, GREEN, GRAY))
 
 
-def test_the_params_file_says_what_has_to_be_equal(repository, tmp_path):
+def test_other_keys_must_equal_the_params_file(repository, tmp_path):
     change_params(repository, {"train": {"learning_rate": 0.2}})
     result = run_module("tools.sweep", "sizes", "-o", str(tmp_path / "sizes.png"))
     assert result.returncode == 1
     keys = "model.n_layer, model.n_embd, model.n_head, model.n_kv_head"
-    assert result.stderr == f"error: fewer than two experiments of this commit differ in {keys} alone\n"
+    assert result.stderr == f"error: a sweep needs at least 2 runs that differ only in {keys}, got 1\n"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_outside_of_a_repository_it_is_one_line(tmp_path, monkeypatch):
+def test_error_outside_of_a_repository_is_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = run_module("tools.sweep", "sizes", "-o", "sizes.png")
     assert (result.returncode, result.stdout) == (1, "")
@@ -147,45 +146,46 @@ def test_outside_of_a_repository_it_is_one_line(tmp_path, monkeypatch):
     assert result.stderr.count("\n") == 1
 
 
-def runs(*sizes: int, consistent: float | None = None) -> list[Run]:
-    return [Run("x", 1, n, 64, n, 0.2 + 3 * n**-0.25, consistent, 10) for n in sizes]
+def make_runs(*sizes: int, consistency: float | None = None) -> list[Run]:
+    """Return runs whose loss is a power law of their size."""
+    return [Run("x", 1, n, 64, n, 0.2 + 3 * n**-0.25, consistency, 10) for n in sizes]
 
 
-def test_two_sizes_are_no_line_and_unknown_consistency_no_panel(tmp_path):
-    draw(SWEEPS["sizes"], runs(100, 1000), 0.2, tmp_path / "two.png")
-    draw(SWEEPS["sizes"], runs(100, 1000, 10_000, consistent=0.0), 0.2, tmp_path / "three.png")
-    assert not has(tmp_path / "two.png", ORANGE)
-    assert not has(tmp_path / "two.png", GREEN)
-    assert has(tmp_path / "three.png", ORANGE)
-    assert has(tmp_path / "three.png", GREEN)
+def test_fit_needs_three_runs_and_consistency_panel_known_values(tmp_path):
+    plot_sweep(SWEEPS["sizes"], make_runs(100, 1000), 0.2, tmp_path / "two.png")
+    plot_sweep(SWEEPS["sizes"], make_runs(100, 1000, 10_000, consistency=0.0), 0.2, tmp_path / "three.png")
+    assert not has_color(tmp_path / "two.png", ORANGE)
+    assert not has_color(tmp_path / "two.png", GREEN)
+    assert has_color(tmp_path / "three.png", ORANGE)
+    assert has_color(tmp_path / "three.png", GREEN)
 
 
 @pytest.mark.parametrize("name", SWEEPS)
-def test_the_same_runs_are_drawn_to_the_same_bytes(tmp_path, name):
+def test_plot_sweep_is_deterministic(tmp_path, name):
     for file in ("a.png", "b.png"):
-        draw(SWEEPS[name], runs(100, 1000, 10_000, consistent=0.5), None, tmp_path / file)
+        plot_sweep(SWEEPS[name], make_runs(100, 1000, 10_000, consistency=0.5), None, tmp_path / file)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 @given(st.floats(0.01, 100), st.floats(-1, 2), st.integers(2, 9))
-def test_a_power_law_is_found_again(factor, exponent, n):
+def test_fit_power_law_recovers_its_parameters(factor, exponent, n):
     xs = np.geomspace(1e5, 1e7, n)
     assert fit_power_law(xs, factor * xs**-exponent) == pytest.approx((factor, exponent), rel=1e-6, abs=1e-9)
 
 
-def test_a_fit_is_the_slope_between_the_means_of_the_logarithms():
-    # By hand: logarithms 0, 1, 2 and 3, 3, 0, so a slope of −1.5 through (1, 2).
+def test_fit_power_law_is_least_squares_of_logarithms():
+    # Computed by hand: the logarithms are 0, 1, 2 and 3, 3, 0, so the slope is −1.5 through (1, 2).
     factor, exponent = fit_power_law(np.exp([0, 1, 2]), np.exp([3, 3, 0]))
     assert (np.log(factor), exponent) == pytest.approx((3.5, 1.5))
 
 
 @pytest.fixture(scope="module")
 def docs():
-    """The page about sweeps, and the params that it starts from."""
+    """Return the page about sweeps, and the params that they change."""
     return (ROOT / "docs/experiments.md").read_text("utf-8"), read_yaml(ROOT / "params.yaml")
 
 
-def test_the_documented_sizes_can_be_trained_and_have_the_parameters_that_the_page_says(docs):
+def test_documented_sizes_have_the_documented_num_params(docs):
     page, params = docs
     for key in ("n_embd", "n_layer"):
         counts = []
@@ -196,7 +196,7 @@ def test_the_documented_sizes_can_be_trained_and_have_the_parameters_that_the_pa
         assert f"({counts[0]:,} to {counts[-1]:,}" in page
 
 
-def test_the_documented_blocks_all_see_as_many_tokens_a_step_as_the_committed_one(docs):
+def test_documented_blocks_have_equal_tokens_per_step(docs):
     page, params = docs
     tokens = params["model"]["block_size"] * params["train"]["batch_size"]
     blocks = [int(block) for block in re.search(r"for block in ([\d ]+);", page)[1].split()]
