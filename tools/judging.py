@@ -1,12 +1,12 @@
-"""People as judges: which of two experiments tells the better stories?
+"""Compare the samples of two experiments by human judges, blind and in pairs.
 
     python -m tools.judging sheet main deeper --pairs 20 -o sheet.html
     python -m tools.judging tally verdicts-*.json
 
-The sheet is a page that works offline. It shows two stories at a time, of the same temperature, one of each
-experiment, without saying which is whose. Which one comes first is drawn for each pair from the seed and the
-number of the pair, and the tally draws it again: so no key is stored that might be read by chance. As each
-pair has a draw of its own, the test below holds even for a judge who always likes the first story.
+The sheet is an HTML page that works offline. It shows two stories at a time, one of each experiment, at the
+same temperature and without the names of the experiments. The order within a pair depends only on the seed
+and the sample number, so the tally can restore it, and no key has to be stored that a judge could see. The
+order is independent for each pair, so the sign test is valid even for a judge who always prefers the first.
 """
 
 import argparse
@@ -28,30 +28,32 @@ from slm.generate.params import SampleParams
 
 STORIES = "data/samples.jsonl"
 TEMPLATE = Path(__file__).with_suffix(".html")
-HARDLY_CHANCE = 0.05  # below this p
+SIGNIFICANCE_LEVEL = 0.05
 
 
 class Story(StrictModel):
-    """What is needed here of a line of samples.jsonl."""
+    """The fields of a line of samples.jsonl that a comparison needs."""
 
     model_config = ConfigDict(extra="ignore")
 
     temperature: float
-    sample: int  # its number among those of this temperature
+    # Number within its temperature.
+    sample: int
     text: str
 
 
 class Comparison(StrictModel):
-    """What is compared: stories of one temperature of the experiments a and b."""
+    """The compared experiments a and b, at one temperature."""
 
     a: str
     b: str
     temperature: float
-    stories: str  # digest of them all: an experiment of the same name may have others tomorrow
+    # Digest of all stories, because an experiment of the same name can have other stories later.
+    stories: str
 
 
 class Verdicts(StrictModel):
-    """The file that a sheet saves: what one judge said of the pairs seen, by their sample number."""
+    """The file that a sheet saves: the verdicts of one judge, by sample number."""
 
     comparison: Comparison
     seed: int
@@ -60,7 +62,7 @@ class Verdicts(StrictModel):
 
 
 class Tally(NamedTuple):
-    """How many pairs b won, lost and tied against a."""
+    """The number of pairs that b won, lost and tied against a."""
 
     wins: int
     losses: int
@@ -68,92 +70,103 @@ class Tally(NamedTuple):
 
 
 def read_stories(experiment: str, temperature: float) -> dict[int, str]:
-    """An experiment's stories of a temperature, by sample number.
+    """Return the stories of an experiment at a temperature, by sample number.
 
-    `experiment` is a git revision, the name of a DVC experiment, or "workspace" for the present one. Raises
-    UserError if it, its stories or those of this temperature are not there.
+    `experiment` is a git revision, the name of a DVC experiment, or "workspace". Raises UserError if it does
+    not exist or has no such stories.
     """
     try:
         rev = None if experiment == "workspace" else experiment
         lines: bytes = dvc.api.read(STORIES, rev=rev, mode="rb")
     except PathMissingError:
-        hint = "`dvc repro` makes it, `dvc pull` or `dvc exp pull` brings it"
+        hint = "run `dvc repro`, `dvc pull` or `dvc exp pull`"
         raise UserError(f"{experiment}: no {STORIES}; {hint}") from None
     except DvcException as error:
         raise UserError(f"{experiment}: {error}".splitlines()[0]) from None
     file = f"{experiment}:{STORIES}"
-    stories = [_story(line, Path(f"{file}:{n}")) for n, line in enumerate(lines.splitlines(), 1)]
-    found = {story.sample: story.text for story in stories if story.temperature == temperature}
-    if not found:
-        there = ", ".join(f"{t:g}" for t in sorted({story.temperature for story in stories})) or "none"
-        raise UserError(f"{file}: no story of temperature {temperature:g}; there are: {there}")
-    return found
+    stories = [_parse_story(line, f"{file}:{n}") for n, line in enumerate(lines.splitlines(), 1)]
+    texts = {story.sample: story.text for story in stories if story.temperature == temperature}
+    if not texts:
+        temperatures = ", ".join(f"{t:g}" for t in sorted({story.temperature for story in stories}))
+        raise UserError(
+            f"{file}: no stories at temperature {temperature:g}; available: {temperatures or 'none'}"
+        )
+    return texts
 
 
-def _story(line: bytes, where: Path) -> Story:
+def _parse_story(line: bytes, location: str) -> Story:
+    """Parse a line of samples.jsonl. Raises UserError that names the location if it is invalid."""
     try:
-        return validate(Story, json.loads(line), str(where))
+        return validate(Story, json.loads(line), location)
     except ValueError as error:
-        raise UserError(f"{where}: not valid JSON: {error}") from None
+        raise UserError(f"{location}: not valid JSON: {error}") from None
 
 
 def make_sheet(a: str, b: str, temperature: float, n_pairs: int, seed: int) -> str:
-    """The page that shows pairs of stories of a and b side by side.
+    """Return an HTML page that shows pairs of stories of a and b side by side.
 
-    A pair has the same sample number in both. Raises UserError if there are not so many pairs.
+    The stories of a pair have the same sample number. Raises UserError if there are fewer than `n_pairs`.
     """
-    of_a, of_b = read_stories(a, temperature), read_stories(b, temperature)
-    samples = [sample for sample in of_a if of_a[sample] != of_b.get(sample, of_a[sample])]
+    stories_a, stories_b = read_stories(a, temperature), read_stories(b, temperature)
+    # Pairs of equal stories cannot be judged.
+    samples = [sample for sample, text in stories_a.items() if text != stories_b.get(sample, text)]
+    if not samples:
+        raise UserError(f"{a} and {b} have no different stories at temperature {temperature:g}")
     if not 1 <= n_pairs <= len(samples):
-        allowed = f"1 to {len(samples)}" if samples else "none"
-        what = f"as many pairs of different stories of temperature {temperature:g} have {a} and {b}"
-        raise UserError(f"--pairs: must be {allowed}, {what}, got {n_pairs}")
-    samples.sort(key=lambda sample: _draw(seed, sample))
+        raise UserError(
+            f"--pairs: must be between 1 and {len(samples)}, the number of pairs of different stories "
+            f"of {a} and {b} at temperature {temperature:g}, got {n_pairs}"
+        )
+    samples.sort(key=lambda sample: _hash(seed, sample))
     pairs = []
     for sample in samples[:n_pairs]:
-        first, second = (of_b, of_a) if _b_is_first(seed, sample) else (of_a, of_b)
+        first, second = (stories_b, stories_a) if _b_is_first(seed, sample) else (stories_a, stories_b)
         pairs.append({"sample": sample, "first": first[sample], "second": second[sample]})
-    digest = sha256(json.dumps([of_a, of_b]).encode()).hexdigest()[:16]
+    digest = sha256(json.dumps([stories_a, stories_b]).encode()).hexdigest()[:16]
     comparison = Comparison(a=a, b=b, temperature=temperature, stories=digest)
     sheet = json.dumps({"comparison": comparison.model_dump(), "seed": seed, "pairs": pairs})
-    # Within a script element only "<" could end it, or begin a comment; JSON has it in texts alone.
+    # Only "<" could end the script element or begin a comment in it; in JSON it occurs inside strings only.
     return TEMPLATE.read_text(encoding="utf-8").replace("SHEET", sheet.replace("<", r"\u003c"))
 
 
-def _draw(seed: int, sample: int | str) -> int:
-    """A number of 256 bits, the same on every machine."""
+def _hash(seed: int, sample: int | str) -> int:
+    """Return a pseudo-random number of 256 bits that is the same on every machine."""
     return int.from_bytes(sha256(f"{seed} {sample}".encode()).digest())
 
 
 def _b_is_first(seed: int, sample: int | str) -> bool:
-    return _draw(seed, sample) % 2 == 1
+    """Return whether the story of b is the first of its pair."""
+    return _hash(seed, sample) % 2 == 1
 
 
 def read_verdicts(paths: list[Path]) -> list[Verdicts]:
-    """What the judges said. Raises UserError if a file is broken, twice there or of another comparison."""
-    path_of: dict[str, Path] = {}
-    judged: list[Verdicts] = []
+    """Read the files of all judges.
+
+    Raises UserError if one is invalid, two are by the same judge, or their comparisons differ.
+    """
+    path_of_judge: dict[str, Path] = {}
+    files: list[Verdicts] = []
     for path in paths:
         try:
-            found = validate(Verdicts, json.loads(path.read_bytes()), str(path))
+            file = validate(Verdicts, json.loads(path.read_bytes()), str(path))
         except ValueError as error:
             raise UserError(f"{path}: not valid JSON: {error}") from None
-        if found.judge in path_of:
-            raise UserError(f"{path}: by the same judge as {path_of[found.judge]}; give one of them")
-        if judged and found.comparison != judged[0].comparison:
+        if file.judge in path_of_judge:
+            raise UserError(f"{path}: same judge as {path_of_judge[file.judge]}; pass only one of them")
+        if files and file.comparison != files[0].comparison:
             raise UserError(f"{path}: compares other stories than {paths[0]}")
-        path_of[found.judge] = path
-        judged.append(found)
-    return judged
+        path_of_judge[file.judge] = path
+        files.append(file)
+    return files
 
 
-def count(judged: list[Verdicts]) -> Tally:
-    """Add up the judges of each pair: b wins it if more of them preferred b's story than a's.
+def count(files: list[Verdicts]) -> Tally:
+    """Count the pairs that b won, lost and tied by the majority of the judges.
 
-    A pair counts once however many judges saw it, for their verdicts on one pair are not independent.
+    A pair counts once for any number of judges, because their verdicts on it are not independent.
     """
     lead_of_b: Counter[str] = Counter()
-    for file in judged:
+    for file in files:
         for sample, verdict in file.verdicts.items():
             prefers_b = (verdict == "first") == _b_is_first(file.seed, sample)
             lead_of_b[sample] += 0 if verdict == "tie" else 1 if prefers_b else -1
@@ -161,46 +174,55 @@ def count(judged: list[Verdicts]) -> Tally:
     return Tally(sum(n > 0 for n in leads), sum(n < 0 for n in leads), sum(n == 0 for n in leads))
 
 
-def in_words(judged: list[Verdicts]) -> str:
-    """The result, to be read."""
-    compared, tally = judged[0].comparison, count(judged)
+def summarize(files: list[Verdicts]) -> str:
+    """Return the result as text: counts, the share of wins with its 95 % interval, and a sign test."""
+    comparison, tally = files[0].comparison, count(files)
     decided = tally.wins + tally.losses
     lines = [
-        f"{compared.b} against {compared.a}, stories of temperature {compared.temperature:g}",
-        f"pairs: {sum(tally)}, files of verdicts: {len(judged)}",
+        f"{comparison.b} against {comparison.a}, stories at temperature {comparison.temperature:g}",
+        f"pairs: {sum(tally)}, judges: {len(files)}",
         f"won: {tally.wins}, lost: {tally.losses}, tied: {tally.ties}",
     ]
     if not decided:
-        return "\n".join([*lines, "No pair was decided, so neither was preferred."])
+        return "\n".join([*lines, "All pairs are tied: there is no preference."])
     low, high = wilson_interval(tally.wins, decided)
     p = sign_test(tally.wins, tally.losses)
-    share = f"{tally.wins / decided:.0%} (95% interval: {low:.0%} to {high:.0%})"
-    verdict = "hardly chance" if p < HARDLY_CHANCE else "could be chance"
-    preferred = f"{compared.b} was preferred in {tally.wins} of {decided} decided pairs"
-    return "\n".join([*lines, f"{preferred}, {share}; {verdict} (sign test: p = {p:.2g})."])
+    significance = "significant" if p < SIGNIFICANCE_LEVEL else "not significant"
+    share = f"{tally.wins / decided:.0%} (95% CI: {low:.0%} to {high:.0%})"
+    preferred = f"{comparison.b} was preferred in {tally.wins} of {decided} decided pairs, {share}"
+    return "\n".join([*lines, f"{preferred}; {significance} (sign test: p = {p:.2g})."])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tools.judging", description="Let people judge stories.")
-    commands = parser.add_subparsers(required=True, dest="command")
-    sheet = commands.add_parser("sheet", help="make a page of pairs of stories")
-    sheet.add_argument("a", help="a git revision, an experiment, or workspace")
-    sheet.add_argument("b", help="another one, judged against it")
-    sheet.add_argument("--pairs", type=int, default=20, help="how many to judge (20)")
-    sheet.add_argument("--seed", type=int, default=1, help="draws the pairs, and which story comes first (1)")
-    sheet.add_argument(
-        "--temperature", type=float, help="of the stories; by default sample.temperature of params.yaml"
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.judging", description="Compare the samples of two experiments by human judges."
     )
-    sheet.add_argument("-o", dest="path", type=Path, default=Path("sheet.html"), help="the page (sheet.html)")
-    tally = commands.add_parser("tally", help="count what the judges said")
-    tally.add_argument("paths", type=Path, nargs="+", help="the files that the page saved")
+    commands = parser.add_subparsers(required=True, dest="command")
+    sheet = commands.add_parser(
+        "sheet",
+        help="create an HTML page with pairs of stories",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    sheet.add_argument("a", help="git revision, DVC experiment, or workspace")
+    sheet.add_argument("b", help="git revision, DVC experiment, or workspace to compare with a")
+    sheet.add_argument("--pairs", type=int, default=20, help="number of pairs")
+    sheet.add_argument("--seed", type=int, default=1, help="seed of the selection and the order of the pairs")
+    sheet.add_argument(
+        "--temperature",
+        type=float,
+        default=argparse.SUPPRESS,
+        help="temperature of the stories (default: sample.temperature in params.yaml)",
+    )
+    sheet.add_argument("-o", dest="path", type=Path, default=Path("sheet.html"), help="path of the page")
+    tally = commands.add_parser("tally", help="count the verdicts")
+    tally.add_argument("paths", type=Path, nargs="+", help="files that the page saved, one per judge")
     args = parser.parse_args()
     if args.command == "tally":
-        print(in_words(read_verdicts(args.paths)))
+        print(summarize(read_verdicts(args.paths)))
         return
-    temperature = SampleParams.load().temperature if args.temperature is None else args.temperature
+    temperature = args.temperature if "temperature" in args else SampleParams.load().temperature
     write_text(args.path, make_sheet(args.a, args.b, temperature, args.pairs, args.seed))
-    print(f"{args.path}: {args.pairs} pairs, to be judged in a browser")
+    print(f"wrote {args.path} with {args.pairs} pairs; open it in a browser")
 
 
 if __name__ == "__main__":
