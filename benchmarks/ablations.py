@@ -21,13 +21,13 @@ from benchmarks.peers import machine, synchronize
 from benchmarks.racing import CONTEXT, validation_loss
 from slm.core.errors import UserError, run_command
 from slm.core.progress import Progress
-from slm.model.gpt import n_params
+from slm.model.gpt import count_params
 from slm.model.params import ModelParams
 from slm.tokenizer.bins import open_bin, read_meta
 from slm.train.data import training_batch
-from slm.train.learner import Learner
-from slm.train.params import TrainParams
-from slm.train.schedule import learning_rate, n_pieces
+from slm.train.params import TrainParams, learning_rate, n_chunks
+from slm.train.state import TrainState
+from slm.train.trainer import train_step
 
 RECIPE = "the recipe"
 CHANGES: dict[str, dict[str, Any]] = {  # keys of `model` and `train` that differ from the params file's
@@ -62,30 +62,30 @@ def variant(path: Path, name: str, seed: int, scale: float = 1.0) -> tuple[Model
     return ModelParams.check(model), TrainParams.check(train)
 
 
-def step(learner: Learner, tokens: np.ndarray, number: int) -> None:
+def step(state: TrainState, tokens: np.ndarray, number: int) -> None:
     """One step of training, as the trainer makes it."""
-    params = learner.params
+    params = state.params
     rows = params.batch_size * params.grad_accum_steps
-    block_size = learner.model.params.block_size
-    batch = training_batch(tokens, block_size, rows, params.seed, number, n_pieces(number, params))
-    learner.step(*batch, learning_rate(number, params))
-    synchronize(learner.device)
+    block_size = state.model.params.block_size
+    batch = training_batch(tokens, block_size, rows, params.seed, number, n_chunks(number, params))
+    train_step(state, batch, learning_rate(number, params))
+    synchronize(state.device)
 
 
 def seconds_of_runs(
     path: Path, names: list[str], tokens: np.ndarray, vocab_size: int, rounds: int
 ) -> dict[str, float]:
     """What a run of each variant costs, by steps spread over it; the variants take turns."""
-    learners = {name: Learner(*variant(path, name, seed=1), vocab_size) for name in names}
+    states = {name: TrainState(*variant(path, name, seed=1), vocab_size) for name in names}
     spent: dict[str, list[list[float]]] = {name: [[] for _ in range(TIMED_STEPS)] for name in names}
     with Progress("timing", rounds * len(names), "turns") as progress:
         for _ in range(rounds):
-            for name, learner in learners.items():
-                step(learner, tokens, 0)  # caches hold the model again
+            for name, state in states.items():
+                step(state, tokens, 0)  # caches hold the model again
                 for place in range(TIMED_STEPS):
-                    number = place * learner.params.max_steps // TIMED_STEPS
+                    number = place * state.params.max_steps // TIMED_STEPS
                     start = time.perf_counter()
-                    step(learner, tokens, number)
+                    step(state, tokens, number)
                     spent[name][place].append(time.perf_counter() - start)
                 progress.advance(1)
     n_steps = TrainParams.load(path).max_steps
@@ -94,11 +94,11 @@ def seconds_of_runs(
 
 def loss(model: ModelParams, params: TrainParams, tokens: Path, n_tokens: int) -> tuple[float, int]:
     """Train; give the validation loss in nats a token, and the number of parameters."""
-    learner = Learner(model, params, read_meta(tokens).vocab_size)
+    state = TrainState(model, params, read_meta(tokens).vocab_size)
     train = open_bin(tokens, "train")
     for number in range(params.max_steps):
-        step(learner, train, number)
-    return validation_loss(learner, open_bin(tokens, "validation"), n_tokens), n_params(learner.model)
+        step(state, train, number)
+    return validation_loss(state, open_bin(tokens, "validation"), n_tokens), count_params(state.model)
 
 
 def main() -> None:

@@ -24,7 +24,9 @@ from torch import Tensor, nn
 
 from slm.core.errors import UserError
 from slm.model.device import autocast, setup_torch
-from slm.train.data import to_device
+from slm.train.data import Batch, to_device
+from slm.train.state import TrainState
+from slm.train.trainer import train_step
 
 SEED = 1337  # of nanoGPT's train.py, as are these
 BETA1, WEIGHT_DECAY, GRAD_CLIP = 0.9, 0.1, 1.0
@@ -74,7 +76,7 @@ class GPT2(nn.Module):
 
 
 class Peer:
-    """A model of others with nanoGPT's way of training it; used as a Learner is."""
+    """A model of others with nanoGPT's way of training it; see `update`."""
 
     def __init__(
         self,
@@ -102,12 +104,12 @@ class Peer:
             self.optimizer = _adamw(self.model, beta2)
         self.train_model = torch.compile(self.model) if compiled else self.model
 
-    def step(self, inputs: Tensor, targets: Tensor, lr: float) -> Tensor:
+    def step(self, batch: Batch, lr: float) -> Tensor:
         """Forward, backward, clip, optimizer; give the mean loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.model.train()
-        inputs, targets = to_device((inputs, targets), self.device)
+        inputs, targets = to_device(batch, self.device)
         with autocast(self.device, self.dtype):
             _, loss = self.train_model(inputs, targets)
         loss.backward()
@@ -119,6 +121,14 @@ class Peer:
     def logits(self, ids: Tensor) -> Tensor:
         """(B, T, V)"""
         return self.model(ids, ids)[0]  # without targets nanoGPT gives the last ones only
+
+
+def update(side: TrainState | Peer, batch: Batch, lr: float) -> None:
+    """Take a training step."""
+    if isinstance(side, Peer):
+        side.step(batch, lr)
+    else:
+        train_step(side, batch, lr)
 
 
 def _adamw(model: nn.Module, beta2: float) -> torch.optim.Optimizer:

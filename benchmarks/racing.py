@@ -14,15 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.peers import Peer, Shape, nanogpt_batch, nanogpt_rate, synchronize
+from benchmarks.peers import Peer, Shape, nanogpt_batch, nanogpt_rate, synchronize, update
 from slm.core.progress import Progress
-from slm.model.gpt import cross_entropy, n_params
+from slm.model.gpt import count_params, cross_entropy
 from slm.model.params import ModelParams
 from slm.tokenizer.bins import open_bin, read_meta
 from slm.train.data import training_batch
-from slm.train.learner import Learner
-from slm.train.params import TrainParams
-from slm.train.schedule import learning_rate, n_pieces
+from slm.train.params import TrainParams, learning_rate, n_chunks
+from slm.train.state import TrainState
 
 SIDES = {"ours": "this project", "nanogpt": "nanoGPT", "transformers": "GPT-2 of transformers"}
 LAYERS, HEADS, WIDTH, CONTEXT = 4, 4, 128, 256  # of the other sides' models; the context is everyone's
@@ -112,7 +111,7 @@ class FittedRate:
         return nanogpt_rate(step, step + (self.seconds - elapsed) / self.step_seconds, self.highest)
 
 
-def enter(run: Run, race: Race) -> tuple[Learner | Peer, Callable[[int], tuple[Tensor, Tensor]]]:
+def enter(run: Run, race: Race) -> tuple[TrainState | Peer, Callable[[int], tuple[Tensor, Tensor]]]:
     """A new model with its way of training, and its batch of each step."""
     train, vocab_size = open_bin(race.tokens, "train"), read_meta(race.tokens).vocab_size
     if run.side != "ours":
@@ -120,9 +119,9 @@ def enter(run: Run, race: Race) -> tuple[Learner | Peer, Callable[[int], tuple[T
         peer = Peer(run.side, shape, race.nanogpt, run.compiled, beta2=race.beta2)
         return peer, lambda step: nanogpt_batch(train, CONTEXT, race.batch_size)
     params = TrainParams.load(race.params).model_copy(update={"seed": run.seed, "compile": run.compiled})
-    learner = Learner(ModelParams.load(race.params), params, vocab_size)
+    state = TrainState(ModelParams.load(race.params), params, vocab_size)
     rows = params.batch_size * params.grad_accum_steps
-    return learner, lambda step: training_batch(train, CONTEXT, rows, run.seed, step, n_pieces(step, params))
+    return state, lambda step: training_batch(train, CONTEXT, rows, run.seed, step, n_chunks(step, params))
 
 
 def trial(run: Run, race: Race) -> tuple[float, float]:
@@ -131,14 +130,14 @@ def trial(run: Run, race: Race) -> tuple[float, float]:
     seconds = []
     for step in range(2 + TRIAL_STEPS):
         start = time.perf_counter()
-        side.step(*batch(step), lr=1e-4)
+        update(side, batch(step), lr=1e-4)
         synchronize(side.device)
         seconds.append(time.perf_counter() - start)
     return seconds[0], median(seconds[2:])
 
 
 @torch.no_grad()
-def validation_loss(side: Learner | Peer, tokens: np.ndarray, n_tokens: int) -> float:
+def validation_loss(side: TrainState | Peer, tokens: np.ndarray, n_tokens: int) -> float:
     """Mean loss in nats of the first tokens, in windows of CONTEXT, one after the other; in float32."""
     side.model.eval()
     logits = side.logits if isinstance(side, Peer) else side.model
@@ -155,7 +154,7 @@ def train(run: Run, race: Race, step_seconds: float) -> Run:
     """Train until the steps are done (this project) or the time is up (the others)."""
     side, batch = enter(run, race)
     validation = open_bin(race.tokens, "validation")
-    params = side.params if isinstance(side, Learner) else None
+    params = side.params if isinstance(side, TrainState) else None
     fitted = FittedRate(run.rate, race.seconds, step_seconds)
     curve: list[tuple[float, float]] = []
     step = tokens = 0
@@ -171,10 +170,10 @@ def train(run: Run, race: Race, step_seconds: float) -> Run:
                 break
             rate = learning_rate(step, params) if params else fitted(step, clock.seconds)
             inputs, targets = batch(step)
-            side.step(inputs, targets, rate)
+            update(side, (inputs, targets), rate)
             synchronize(side.device)
             step, tokens = step + 1, tokens + inputs.numel()
             progress.advance(inputs.numel(), f"{clock.seconds:.0f} s, validation {curve[-1][1]:.3f}")
     dtype = str(side.dtype).removeprefix("torch.")
-    found = {"dtype": dtype, "parameters": n_params(side.model), "tokens": tokens, "curve": tuple(curve)}
+    found = {"dtype": dtype, "parameters": count_params(side.model), "tokens": tokens, "curve": tuple(curve)}
     return Run(**{**vars(run), **found})

@@ -7,7 +7,8 @@ The texts hold documents separated by `<|endoftext|>`; all sides get the tokens 
 trains on the first. The runs take turns, each alone in a process of its own with an empty compiler cache. The
 clock starts with the first step: compilation counts, looks at the validation split do not. Before its first
 run a side has two short trials, eager and compiled, to see what gets further in the time; these do not count.
-This project keeps freed memory in its process (`keep_memory` of slm/model/device.py); the others do not.
+This project keeps freed memory in its process (`keep_freed_memory` of slm/model/device.py); the others do
+not.
 
 This project trains by its params file, for its `max_steps`. The others have a time: their learning rate is
 fitted to it by the speed of the trial, then of the run itself, so that their cosine ends when the time does.

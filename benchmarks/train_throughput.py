@@ -3,8 +3,8 @@
     python -m benchmarks.train_throughput --nanogpt CHECKOUT [--dtype auto] [--rounds 5] [--steps 4]
 
 A step is forward, backward, clipping and the optimizer's; the first ones, in which a model is compiled, do
-not count. The sides take turns, round by round, and so does a matrix product; medians are compared. All
-sides run in one process, so nanoGPT gains from what `keep_memory` (slm/model/device.py) does there, too.
+not count. The sides take turns, round by round, and so does a matrix product; medians are compared. All sides
+run in one process, so nanoGPT gains from what `keep_freed_memory` (slm/model/device.py) does there, too.
 
 FLOPs a token are 6N + 12·L·C·T (Chowdhery et al. 2022, appendix B), with N parameters without the embeddings
 that are only looked up, L layers, C channels and T tokens of context; utilisation is their share of what the
@@ -22,13 +22,13 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from benchmarks.peers import Peer, Shape, machine, synchronize
+from benchmarks.peers import Peer, Shape, machine, synchronize, update
 from slm.core.errors import run_command
 from slm.model.device import setup_torch
-from slm.model.gpt import n_params
+from slm.model.gpt import count_params
 from slm.model.params import ModelParams
-from slm.train.learner import Learner
 from slm.train.params import TrainParams
+from slm.train.state import TrainState
 
 GPT2_VOCABULARY, PADDED = 50_257, 50_304
 SIZES = {  # what is trained, and batch size
@@ -49,7 +49,7 @@ class Measured(NamedTuple):
     flops_of_product: float  # a second
 
 
-def learner(architecture: str, shape: Shape, batch_size: int, dtype: str, compiled: bool) -> Learner:
+def new_state(architecture: str, shape: Shape, batch_size: int, dtype: str, compiled: bool) -> TrainState:
     """A model of this project, trained by the recipe of nanoGPT, or by Muon if it is a modern one."""
     sizes = {name: size for name, size in shape._asdict().items() if name != "vocab_size"}
     choices = {"architecture": architecture, "n_kv_head": None, "dropout": 0.0, "bias": False}
@@ -58,19 +58,19 @@ def learner(architecture: str, shape: Shape, batch_size: int, dtype: str, compil
     changes = {"batch_size": batch_size, "optimizer": optimizer, "dtype": dtype, "compile": compiled}
     changes |= {"grad_accum_steps": 1, "grad_clip": 1.0, "weight_decay": 0.1, "deterministic": False}
     params = TrainParams.load().model_copy(update=changes)
-    return Learner(model, params, shape.vocab_size)
+    return TrainState(model, params, shape.vocab_size)
 
 
 def side(
     name: str, shape: Shape, batch_size: int, arguments: argparse.Namespace, compiled: bool
-) -> Learner | Peer:
+) -> TrainState | Peer:
     """A new model with its way of training."""
     if name == "nanoGPT":
         padded = PADDED if shape.vocab_size == GPT2_VOCABULARY else shape.vocab_size
         return Peer(
             "nanogpt", shape._replace(vocab_size=padded), arguments.nanogpt, compiled, arguments.dtype
         )
-    return learner(name.split()[-1], shape, batch_size, arguments.dtype, compiled)
+    return new_state(name.split()[-1], shape, batch_size, arguments.dtype, compiled)
 
 
 def flops_a_token(model: nn.Module, shape: Shape) -> int:
@@ -78,7 +78,7 @@ def flops_a_token(model: nn.Module, shape: Shape) -> int:
     embeddings = [module.weight for module in model.modules() if isinstance(module, nn.Embedding)]
     heads = {id(model.head_weight if hasattr(model, "head_weight") else model.lm_head.weight)}
     n_looked_up = sum(weight.numel() for weight in embeddings if id(weight) not in heads)
-    return 6 * (n_params(model) - n_looked_up) + 12 * shape.n_layer * shape.n_embd * shape.block_size
+    return 6 * (count_params(model) - n_looked_up) + 12 * shape.n_layer * shape.n_embd * shape.block_size
 
 
 def product_flops(device: torch.device, dtype: torch.dtype) -> float:
@@ -103,7 +103,7 @@ def measure(
     sides = {name: side(name, shape, batch_size, arguments, compiled) for name in SIDES}
     for warm in sides.values():
         for _ in range(WARM_STEPS):
-            warm.step(*batch, lr=1e-4)
+            update(warm, batch, lr=1e-4)
     rates: dict[str, list[float]] = {name: [] for name in SIDES}
     products: list[float] = []
     for _ in range(arguments.rounds):
@@ -111,7 +111,7 @@ def measure(
             synchronize(trained.device)
             start = time.perf_counter()
             for _ in range(arguments.steps):
-                trained.step(*batch, lr=1e-4)
+                update(trained, batch, lr=1e-4)
             synchronize(trained.device)
             rates[name].append(arguments.steps * batch[0].numel() / (time.perf_counter() - start))
         products.append(product_flops(trained.device, trained.dtype))

@@ -18,8 +18,8 @@ def main(stage: Stage) -> None:
     from slm.model.gpt import load_model
     from slm.sft.data import load_batches
     from slm.tokenizer.tokenizer import load
-    from slm.train.memory import check_memory
-    from slm.train.resume import Resume
+    from slm.train.checkpoints import RunInputs
+    from slm.train.state import check_memory
     from slm.train.trainer import train
 
     tokenizer = load(Path("models/tokenizer.json"))
@@ -32,7 +32,7 @@ def main(stage: Stage) -> None:
         load_batches(run, params, tokenizer, model.params.block_size),
         model.vocab_size,
         out=out,
-        resume=Resume(project_folder() / ".slm/checkpoints", stage.inputs()),
+        run=RunInputs(project_folder() / ".slm/checkpoints", stage.inputs()),
         weights=model.state_dict(),
     )
     stage.measured.update(result.measured)
@@ -43,7 +43,7 @@ def main(stage: Stage) -> None:
         **result.metrics.model_dump(), **result.summary.model_dump(), versions=stage.versions
     )
     write_rows(reports / "train.csv", TrainPoint, result.train_curve)
-    write_rows(reports / "val.csv", ValidationPoint, result.validation_curve)
+    write_rows(reports / "val.csv", ValidationPoint, result.val_curve)
     write_result(Path(f"models/{stage.item}.train.json"), details)
 
 

@@ -9,10 +9,9 @@ from typing import Any
 import torch
 
 from slm.train.data import training_batch
-from slm.train.distributed import from_first, gathered, is_first, rank
-from slm.train.launch import together
-from slm.train.learner import Learner
-from slm.train.trainer import TrainResult, train
+from slm.train.distributed import all_gather, broadcast_tensors, process_group, rank
+from slm.train.state import TrainState
+from slm.train.trainer import TrainResult, train, train_step
 from tests.tiny import model_params, train_params
 from tests.train.test_trainer import TRAIN, VOCAB, windows
 
@@ -35,19 +34,17 @@ def trained(name: str) -> TrainResult:
 def weights_of_each() -> list[str]:
     """Digests of the weights of each process, after steps in which each dropped out others."""
     params = train_params(batch_size=2, optimizer="muon")
-    learner = Learner(model_params(**ROPE, dropout=0.3), params, VOCAB)
+    state = TrainState(model_params(**ROPE, dropout=0.3), params, VOCAB)
     for step in range(5):
-        learner.step(*training_batch(TRAIN, 8, 4, seed=1, step=step), lr=0.01)
-    weights = [parameter.detach().numpy().tobytes() for parameter in learner.model.parameters()]
-    return gathered(sha256(b"".join(weights)).hexdigest())
+        train_step(state, training_batch(TRAIN, 8, 4, seed=1, step=step), lr=0.01)
+    weights = [parameter.detach().numpy().tobytes() for parameter in state.model.parameters()]
+    return all_gather(sha256(b"".join(weights)).hexdigest())
 
 
 def main() -> None:
-    with together(n_rows=4, module="tests.side_by_side"):
-        found: dict[str, Any] = {"weights": weights_of_each(), "random": gathered(torch.rand(1).item())}
-        found["sent"] = gathered(
-            from_first({"a": torch.full((2, 3), float(rank() + 7))} if is_first() else {})
-        )
+    with process_group(n_sequences=4, module="tests.side_by_side"):
+        found: dict[str, Any] = {"weights": weights_of_each(), "random": all_gather(torch.rand(1).item())}
+        found["sent"] = all_gather(broadcast_tensors({"a": torch.full((2, 3), 7.0)} if rank() == 0 else {}))
         found["sent"] = [
             {name: tensor.tolist() for name, tensor in tensors.items()} for tensors in found["sent"]
         ]
@@ -55,8 +52,8 @@ def main() -> None:
             result = trained(name)
             losses = [point.train_loss for point in result.train_curve]
             norms = [point.grad_norm for point in result.train_curve]
-            looks = [point.val_loss for point in result.validation_curve]
-            found[name] = gathered([losses, norms, looks])
+            evals = [point.val_loss for point in result.val_curve]
+            found[name] = all_gather([losses, norms, evals])
     if os.environ["RANK"] == "0":
         Path("found.json").write_text(json.dumps(found))
 

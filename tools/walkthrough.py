@@ -30,10 +30,9 @@ from slm.model.gpt import GPT, WEIGHTS, cross_entropy, load_model, new_gpt
 from slm.tokenizer.bins import open_bin, read_meta
 from slm.tokenizer.tokenizer import decode, encode, load, tiktoken_encoding
 from slm.train.data import training_batch, validation_batch
-from slm.train.learner import Learner
-from slm.train.optimizer import build_optimizers
-from slm.train.params import TrainParams
-from slm.train.schedule import learning_rate
+from slm.train.params import TrainParams, learning_rate
+from slm.train.state import TrainState, build_optimizers
+from slm.train.trainer import train_step
 
 CORPUS, BINS, MODELS = Path("data/corpus"), Path("data/tokens"), Path("models")
 LENGTH, SHOWN = 200, 1_500  # characters: that the story should have, and that are shown of a long one
@@ -182,11 +181,11 @@ The hardest tenth of the tokens makes up {share:.0%} of the sum. Some of the tex
 
 def the_step(walk: Walk) -> str:
     exact = TrainParams.load().model_copy(update={"dtype": "float32", "compile": False})
-    learner = Learner(walk.model.params, exact, walk.model.vocab_size)
-    weight, rate = learner.model.head_weight, learning_rate(0, exact)
-    weight_before, before = weight[0, 0].item(), _loss(learner.model, walk)
-    _, grad_norm = learner.step(walk.inputs, walk.targets, rate)
-    weight_after, after = weight[0, 0].item(), _loss(learner.model, walk)
+    state = TrainState(walk.model.params, exact, walk.model.vocab_size)
+    weight, rate = state.model.head_weight, learning_rate(0, exact)
+    weight_before, before = weight[0, 0].item(), _loss(state.model, walk)
+    _, grad_norm = train_step(state, (walk.inputs, walk.targets), rate)
+    weight_after, after = weight[0, 0].item(), _loss(state.model, walk)
     clipping = f"before clipping to {exact.grad_clip:g}" if exact.grad_clip else "clipping is off"
     rows = [
         ["ln V, the loss of an even guess", f"{math.log(walk.model.vocab_size):.4f}"],
@@ -199,7 +198,7 @@ def the_step(walk: Walk) -> str:
         ["loss of the trained model", f"{walk.losses.mean():.4f}"],
     ]
     muon = "\nThe matrices of the blocks are Muon's." if exact.optimizer == "muon" else ""
-    return f"""A new model, fresh from {_link(new_gpt)}, takes one {_link(Learner.step)} on this text
+    return f"""A new model, fresh from {_link(new_gpt)}, takes one {_link(train_step)} on this text
 alone, at the first {_link(learning_rate)} of the schedule: the loss {"falls" if after < before else "rises"}
 by {abs(before - after):.4f}. Of {_link(build_optimizers)}, the head is AdamW's, which divides a gradient by
 its usual size: in a first step only its sign is left, and each weight moves by about the learning rate.{muon}

@@ -9,6 +9,10 @@ class UserError(Exception):
     """Something the user can mend; its text is the one line they see."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """A run stopped early on request. The message says why and what was kept."""
+
+
 def run_command(main: Callable[[], None]) -> None:
     """Run a program: what the user can mend ends in a line and status 1, an interrupt in status 130."""
     try:
@@ -22,7 +26,7 @@ def run_command(main: Callable[[], None]) -> None:
             raise
         _fail("out of memory: a smaller model, block_size or batch_size takes less")
     except KeyboardInterrupt as interrupt:
-        print(f"interrupted{interrupt}", file=sys.stderr)
+        print(str(interrupt) or "interrupted", file=sys.stderr)
         sys.exit(130)  # never 0: DVC would record the half-done outputs
 
 

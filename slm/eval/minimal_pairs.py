@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer
 
 from slm.core.progress import Progress
-from slm.model.gpt import GPT, IGNORED, cross_entropy
+from slm.model.gpt import GPT, IGNORE_INDEX, cross_entropy
 from slm.results.eval import PairScore
 from slm.tokenizer.tokenizer import encode
 from storygrammar.minimal_pairs import PHENOMENA, Pair, pairs
@@ -53,12 +53,14 @@ def count_preferred(model: GPT, tokenizer: Tokenizer, end_of_text: int, batch: l
         for text in (good, bad):
             window = text[start : start + model.params.block_size + 1]
             windows.append(window[:-1])
-            targets.append([IGNORED] * (first_difference - 1 - start) + window[first_difference - start :])
+            targets.append(
+                [IGNORE_INDEX] * (first_difference - 1 - start) + window[first_difference - start :]
+            )
     longest = max(map(len, windows))
-    n_shared = min(target.count(IGNORED) for target in targets)
+    n_shared = min(target.count(IGNORE_INDEX) for target in targets)
     padded = [ids + [end_of_text] * (longest - len(ids)) for ids in windows]
     inputs = torch.tensor(padded, device=model.device)  # (B, T)
-    padded = [ids + [IGNORED] * (longest - len(ids)) for ids in targets]
+    padded = [ids + [IGNORE_INDEX] * (longest - len(ids)) for ids in targets]
     compared = torch.tensor(padded, device=model.device)[:, n_shared:]  # (B, T − n_shared)
     logits = model(inputs, last=longest - n_shared)
     losses = cross_entropy(logits, compared, reduction="none").view_as(compared).sum(dim=1)  # (B,)

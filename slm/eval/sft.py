@@ -15,7 +15,7 @@ from slm.core.progress import Progress
 from slm.eval.constraints import satisfied_values
 from slm.generate.batch import generate
 from slm.generate.params import DEFAULTS, SampleParams
-from slm.model.gpt import GPT, IGNORED, cross_entropy
+from slm.model.gpt import GPT, IGNORE_INDEX, cross_entropy
 from slm.sft.chat import render
 from slm.sft.conversations import Conversation, Turn
 from slm.tokenizer.tokenizer import decode, encode, end_of_text_id
@@ -73,7 +73,7 @@ def _generate_answers(
 
 @torch.inference_mode()
 def answer_loss(model: GPT, inputs: Tensor, targets: Tensor, batch_size: int) -> float:
-    """Return the mean loss in nats over the targets (N, T) that are not IGNORED.
+    """Return the mean loss in nats over the targets (N, T) that are not IGNORE_INDEX.
 
     The model must be in evaluation mode.
     """
@@ -81,7 +81,7 @@ def answer_loss(model: GPT, inputs: Tensor, targets: Tensor, batch_size: int) ->
     for x, y in zip(inputs.split(batch_size), targets.split(batch_size), strict=True):
         logits = model(x.long().to(model.device))
         nats += float(cross_entropy(logits, y.long().to(model.device), reduction="sum"))
-    return nats / int((targets != IGNORED).sum())
+    return nats / int((targets != IGNORE_INDEX).sum())
 
 
 def answers_markdown(answers: Iterable[Answer], conversations: Iterable[Conversation]) -> str:

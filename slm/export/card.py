@@ -4,7 +4,7 @@ from pathlib import Path
 
 from slm.core.markdown import table
 from slm.data.summary import CorpusSummary
-from slm.model.gpt import GPT, n_params
+from slm.model.gpt import GPT, count_params
 from slm.model.huggingface import model_type
 from slm.report.card import Facts, card_entries, describe_architecture, read_facts
 from slm.report.display import millions
@@ -50,7 +50,7 @@ def model_card(model: GPT, facts: Facts | None) -> str:
     return "\n\n".join(
         [
             _front_matter(facts.corpus if facts else None),
-            f"# A language model of {millions(n_params(model))} parameters",
+            f"# A language model of {millions(count_params(model))} parameters",
             *(_findings(facts) if facts else [_table({"Architecture": describe_architecture(model.params)})]),
             "## Use",
             USE,

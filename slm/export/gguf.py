@@ -72,8 +72,8 @@ def _add_sizes(writer: GGUFWriter, model: GPT, tokenizer: Tokenizer) -> None:
         writer.add_layer_norm_eps(config["layer_norm_epsilon"])
         return
     writer.add_head_count_kv(params.kv_heads)
-    writer.add_key_length(params.head_size)
-    writer.add_value_length(params.head_size)
+    writer.add_key_length(params.head_dim)
+    writer.add_value_length(params.head_dim)
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
 

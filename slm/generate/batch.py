@@ -18,8 +18,8 @@ from torch import Tensor
 from slm.core.progress import Progress
 from slm.generate.params import GenerationParams, SampleParams
 from slm.generate.sampling import sample_next
-from slm.model.attention import Cache
 from slm.model.gpt import GPT
+from slm.model.layers import KVCache
 
 # `stream` bounds memory by this many sequences per batch.
 MAX_SEQUENCES = 64
@@ -66,7 +66,7 @@ class Batch:
         self.sequences: list[Sequence] = []
         # (B, T), padded on the left; the cache holds all but the last token of each row.
         self._ids: Tensor
-        self._cache: Cache
+        self._cache: KVCache
 
     @property
     def is_finished(self) -> bool:
@@ -83,14 +83,14 @@ class Batch:
         cache = self._prefill(ids[:, :-1], padding)
         rows = torch.tensor([row_of[sequence.prompt] for sequence in sequences], device=self.model.device)
         ids = ids[rows]
-        cache.rows(rows)
+        cache.select(rows)
 
         # Append them to the sequences that are already here.
         self._evict_finished()
         if self.sequences:
             longest = max(ids.size(1), self._ids.size(1))
             ids = torch.cat([_pad_left(part, longest, self.end_of_text) for part in (self._ids, ids)])
-            self._cache.add(cache)
+            self._cache.append(cache)
             cache = self._cache
         self.sequences, self._ids, self._cache = self.sequences + sequences, ids, cache
 
@@ -139,25 +139,25 @@ class Batch:
         tokens.
         """
         params = self.model.params
-        if params.architecture == "gpt2" and self._cache.seen == params.block_size:
+        if params.architecture == "gpt2" and self._cache.length == params.block_size:
             n_dropped = self._ids.size(1) - params.block_size
             lengths = torch.tensor([s.length for s in self.sequences], device=self._ids.device)
             padding = (params.block_size - lengths).clamp(min=0)
-            self._cache = Cache(params, padding, self.model.head_weight.dtype)
+            self._cache = KVCache(params, padding, self.model.head_weight.dtype)
             unseen = self._ids[:, n_dropped:]
         else:
             unseen = self._ids[:, -1:]
         logits: Tensor = self.model(unseen, last=1, cache=self._cache)
         return logits[:, -1]
 
-    def _prefill(self, ids: Tensor, padding: Tensor) -> Cache:
+    def _prefill(self, ids: Tensor, padding: Tensor) -> KVCache:
         """Return a cache of prompts (P, T) with `padding` (P,) tokens on their left."""
         params = self.model.params
         if params.architecture == "gpt2":
             # It has no positions for more than block_size tokens.
             n_dropped = max(0, ids.size(1) - params.block_size)
             ids, padding = ids[:, n_dropped:], (padding - n_dropped).clamp(min=0)
-        cache = Cache(params, padding, self.model.head_weight.dtype)
+        cache = KVCache(params, padding, self.model.head_weight.dtype)
         if ids.size(1):
             self.model(ids, last=1, cache=cache)
         return cache
@@ -171,7 +171,7 @@ class Batch:
         self.sequences = [self.sequences[row] for row in unfinished]
         if self.sequences:
             rows = torch.tensor(unfinished, device=self._ids.device)
-            self._cache.rows(rows)
+            self._cache.select(rows)
             self._ids = self._ids[rows, -max(sequence.length for sequence in self.sequences) :]
 
 

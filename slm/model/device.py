@@ -1,8 +1,8 @@
-"""What the model runs on: the device, the number of threads, the type of its matrix products.
+"""Device, data type and compilation settings.
 
-`SLM_DEVICE` chooses the device: `auto` (the default: a GPU if there is one), `cpu`, `cuda`, `cuda:1`, `mps`.
-`SLM_THREADS` is the number of CPU threads; as many as there are cores unless it is set.
-`LOCAL_RANK` says which of the GPUs is this process's where there are several processes; torchrun sets it.
+`SLM_DEVICE` chooses the device: `auto` (default: a GPU if there is one), `cpu`, `cuda`, `cuda:1`, `mps`.
+`SLM_THREADS` sets the number of CPU threads; the default is PyTorch's, one per core.
+`LOCAL_RANK`, which torchrun sets, chooses the GPU of this rank.
 """
 
 import ctypes
@@ -18,48 +18,52 @@ import torch
 
 from slm.core.errors import UserError
 
-MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # as malloc.h of the GNU C library has them
-MOST = 2**31 - 1
+# Options of mallopt(3), from malloc.h of the GNU C library.
+M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -3, -1
+MAX_INT = 2**31 - 1
 
 
 def setup_torch(deterministic: bool = False) -> torch.device:
-    """Set torch up as the environment says and return the device. Raises UserError for what is not there.
+    """Configure PyTorch from the environment and return the device.
 
-    `deterministic` takes slower ways on a GPU where the fast ones add up in any order; a CPU has only the
-    former. What has no such way raises RuntimeError when it is met.
+    With `deterministic`, GPU kernels whose results depend on the order of additions are replaced by slower
+    ones, or raise RuntimeError if there are none; the CPU is always deterministic. Raises UserError if the
+    device does not exist.
     """
     _set_threads()
     device = pick_device()
     if device.type == "cuda":
         torch.cuda.set_device(device)
-        torch.set_float32_matmul_precision("high")  # TF32 (10 bits of mantissa) in float32 matrix products
+        # TF32 for float32 matrix products.
+        torch.set_float32_matmul_precision("high")
         if deterministic:
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+            # cuBLAS reads this when it starts.
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(deterministic)
     return device
 
 
-def keep_memory() -> None:
-    """Have the C library keep what tensors leave, for the tensors of the next step.
+def keep_freed_memory() -> None:
+    """Make the C library keep freed memory for the tensors of the next step.
 
-    It would give large pieces back to the system and get them again as new pages, each filled with zeros at
-    its first touch: a quarter of a small model's time on a CPU (benchmarks/RESULTS.md). Only the GNU library
-    is known to do so, and to have a way to be told.
+    By default the GNU C library returns large blocks to the system and gets them back as new pages, which are
+    filled with zeros on first touch. That takes a quarter of the training time of a small model on a CPU
+    (benchmarks/RESULTS.md).
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt:
-        mallopt(MMAP_THRESHOLD, MOST)
-        mallopt(TRIM_THRESHOLD, MOST)
+        mallopt(M_MMAP_THRESHOLD, MAX_INT)
+        mallopt(M_TRIM_THRESHOLD, MAX_INT)
 
 
 def pick_device() -> torch.device:
-    """The device that the environment chooses. Raises UserError for one that is not there."""
+    """Return the device that the environment chooses. Raises UserError if it does not exist."""
     n_cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
     return _device(os.environ.get("SLM_DEVICE", "auto"), n_cuda, os.environ.get("LOCAL_RANK"))
 
 
-def fingerprint(device: torch.device) -> dict[str, Any]:
-    """What of this machine can change the last bits of a result."""
+def device_properties(device: torch.device) -> dict[str, Any]:
+    """Return the properties of this machine that can change the last bits of a result."""
     if device.type == "cuda":
         return {"device": torch.cuda.get_device_name(device)}
     capability = torch.backends.cpu.get_cpu_capability()
@@ -67,26 +71,26 @@ def fingerprint(device: torch.device) -> dict[str, Any]:
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The type of matrix products; `auto` is the fastest that the device is good at.
+    """Return the data type of matrix products; `auto` is the fastest that the device trains well in.
 
     Raises UserError for a type that the device cannot train in.
     """
-    allowed = _dtypes(device)
+    supported = _dtypes(device)
     if name == "auto":
-        name = allowed[0]
-    if name not in allowed:
-        choices = ", ".join(["auto", *allowed])
+        name = supported[0]
+    if name not in supported:
+        choices = ", ".join(["auto", *supported])
         raise UserError(f"train.dtype: must be one of {choices} on {device}, got {name!r}")
     return getattr(torch, name)
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:
-    """A context in which matrix products are computed in `dtype` (Micikevicius et al. 2018)."""
+    """Return a context that computes matrix products in `dtype` (Micikevicius et al. 2018)."""
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 
 
 def should_compile(choice: Literal["auto"] | bool, device: torch.device) -> bool:
-    """Whether to compile the model; `auto` does where it pays: on CUDA, if what compiling needs is there."""
+    """Return whether to compile the model; `auto` does on CUDA with a C compiler and Triton."""
     if choice != "auto":
         return choice
     has_compiler = any(shutil.which(name) for name in ("cc", "gcc", "clang"))
@@ -94,14 +98,15 @@ def should_compile(choice: Literal["auto"] | bool, device: torch.device) -> bool
 
 
 def _device(name: str, n_cuda: int, local_rank: str | None) -> torch.device:
-    found = ["cuda"] * (n_cuda > 0) + [f"cuda:{i}" for i in range(n_cuda)]
-    found += ["mps"] * torch.backends.mps.is_available() + ["cpu"]  # the best first
+    # The best device first.
+    available = ["cuda"] * (n_cuda > 0) + [f"cuda:{i}" for i in range(n_cuda)]
+    available += ["mps"] * torch.backends.mps.is_available() + ["cpu"]
     if name == "auto":
-        name = found[0]
+        name = available[0]
     if name == "cuda" and local_rank is not None:
         name = f"cuda:{local_rank}"
-    if name not in found:
-        choices = ", ".join(["auto", *found])
+    if name not in available:
+        choices = ", ".join(["auto", *available])
         raise UserError(f"SLM_DEVICE: must be one of {choices} on this machine, got {name!r}")
     return torch.device(name)
 
@@ -111,12 +116,12 @@ def _set_threads() -> None:
     if threads is None:
         return
     if not re.fullmatch(r"[1-9]\d{0,3}", threads):
-        raise UserError(f"SLM_THREADS: must be a whole number from 1 to 9999, got {threads!r}")
+        raise UserError(f"SLM_THREADS: must be an integer from 1 to 9999, got {threads!r}")
     torch.set_num_threads(int(threads))
 
 
 def _dtypes(device: torch.device) -> list[str]:
-    """The types a device can train in, the best first."""
+    """Return the types that a device can train in, the best first."""
     if device.type == "cpu":
         return ["float32", "bfloat16"]
     if device.type == "cuda":

@@ -16,30 +16,30 @@ class ModelParams(ParamsSection):
     architecture: Literal["rope", "gpt2"]
     n_layer: Annotated[int, Field(ge=1, le=1_000)]
     n_head: Annotated[int, Field(ge=1, le=1_000)]
-    # Of rope: key-value heads, shared by the query heads; null is n_head.
+    # Only for rope: key-value heads, shared by the query heads; null is n_head.
     n_kv_head: Annotated[int, Field(ge=1, le=1_000)] | None
     n_embd: Annotated[int, Field(ge=1, le=100_000)]
-    # The longest context, in tokens.
+    # Context length in tokens.
     block_size: Annotated[int, Field(ge=1, le=1_000_000)]
-    # Of rope; gpt2 has gelu.
+    # Only for rope; gpt2 uses gelu.
     activation: Literal["gelu", "relu2", "swiglu"]
-    # Of rope; gpt2 always ties them.
+    # Only for rope; gpt2 always ties them.
     tie_embeddings: bool
     dropout: Annotated[float, Field(ge=0, lt=1)]
-    # Of gpt2: in linear layers and LayerNorms.
+    # Only for gpt2: biases of linear layers and LayerNorms.
     bias: bool
 
     @property
-    def head_size(self) -> int:
-        """Channels per head."""
+    def head_dim(self) -> int:
+        """Return the number of channels per head."""
         return self.n_embd // self.n_head
 
     @property
     def kv_heads(self) -> int:
-        """Key-value heads."""
+        """Return the number of key-value heads."""
         return self.n_kv_head if self.architecture == "rope" and self.n_kv_head else self.n_head
 
-    # A field that is wrong itself is missing from info.data.
+    # An invalid field is missing from info.data.
     @field_validator("n_kv_head")
     @classmethod
     def _divides_n_head(cls, n_kv_head: int | None, info: ValidationInfo) -> int | None:
@@ -85,7 +85,7 @@ class ModelConfig(StrictModel):
     def flops_per_token(self, num_params: int) -> int:
         """Return the operations to train on one token: 6N + 12·L·C·T (Chowdhery et al. 2022, appendix B).
 
-        N are the parameters without embeddings that are only looked up, L layers, C channels, T the context.
+        N is the number of parameters without embedding tables, L layers, C channels, T = block_size.
         """
         sizes = self.model
         if sizes.architecture == "gpt2":

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from slm.generate.params import DEFAULTS
-from slm.model.gpt import GPT, n_params
+from slm.model.gpt import GPT, count_params
 
 FOLDER = Path(__file__).parent
 
@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parent
 def page_of(model: GPT) -> str:
     """It works offline: its styles and scripts are in it. It tells the model's size."""
     page = re.sub(r"INCLUDE (\S+)", lambda found: _read(found[1]), _read("page.html"))
-    facts: dict[str, float] = {"N_PARAMS": n_params(model), "BLOCK_SIZE": model.params.block_size}
+    facts: dict[str, float] = {"N_PARAMS": count_params(model), "BLOCK_SIZE": model.params.block_size}
     facts["TEMPERATURE"] = DEFAULTS["temperature"]
     return re.sub("|".join(facts), lambda found: f"{facts[found[0]]:,}", page)
 

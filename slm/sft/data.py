@@ -1,8 +1,8 @@
 """Batches for supervised fine-tuning: conversations in which only the answers are targets.
 
 A row holds one conversation and is padded on the right. Its targets are the tokens of each answer and the
-`<|endoftext|>` after it. All other targets are IGNORED: the model reads the prompts but does not learn to
-write them. Turns that do not fit into block_size tokens are left out; a first turn is truncated instead.
+`<|endoftext|>` after it. All other targets are IGNORE_INDEX: the model reads the prompts but does not learn
+to write them. Turns that do not fit into block_size tokens are left out; a first turn is truncated instead.
 
 Shapes: N conversations, B of them in a batch, T = block_size tokens.
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from slm.core.errors import UserError
 from slm.data.documents import is_validation
-from slm.model.gpt import IGNORED
+from slm.model.gpt import IGNORE_INDEX
 from slm.sft.chat import segments
 from slm.sft.conversations import Conversation, Turn, read_conversations
 from slm.sft.params import SFTRun
@@ -38,19 +38,18 @@ class SFTBatches:
 
     def __init__(self, train: Rows, validation: Rows, params: TrainParams):
         self._params, self._train, self._validation = params, train, validation
-        # Targets per epoch.
-        self.n_targets = count_targets(train[1])
+        self.targets_per_epoch = count_targets(train[1])
 
-    def training(self, step: int) -> Rows:
+    def train_batch(self, step: int) -> Rows:
         """Return inputs and targets (B, T) of a step; they depend on the seed and the step alone."""
         n_rows, size = len(self._train[0]), self._params.batch_size
         places = [divmod(row, n_rows) for row in range(step * size, (step + 1) * size)]
         rows = [epoch_order(n_rows, self._params.seed, epoch)[place] for epoch, place in places]
         return self._train[0][rows].long(), self._train[1][rows].long()
 
-    def validation(self) -> Iterator[Rows]:
+    def val_batches(self) -> Iterator[Rows]:
         """Yield batches of the first held-out conversations with `eval_tokens` targets; 0 is all."""
-        counts = (self._validation[1] != IGNORED).sum(1).cumsum(0)
+        counts = (self._validation[1] != IGNORE_INDEX).sum(1).cumsum(0)
         n_targets = self._params.eval_tokens or int(counts[-1])
         n_rows = int((counts < n_targets).sum()) + 1
         inputs, targets = (part[:n_rows].long().split(self._params.batch_size) for part in self._validation)
@@ -94,9 +93,9 @@ def to_rows(talks: Iterable[Conversation], tokenizer: Tokenizer, block_size: int
     """Return inputs and targets (N, T), int32, of the conversations that have a target within T tokens."""
     end_of_text = end_of_text_id(tokenizer)
     rows = [to_row(talk, tokenizer, end_of_text, block_size) for talk in talks]
-    rows = [(ids, targets) for ids, targets in rows if any(target != IGNORED for target in targets)]
+    rows = [(ids, targets) for ids, targets in rows if any(target != IGNORE_INDEX for target in targets)]
     inputs = torch.full((len(rows), block_size), end_of_text, dtype=torch.int32)
-    all_targets = torch.full((len(rows), block_size), IGNORED, dtype=torch.int32)
+    all_targets = torch.full((len(rows), block_size), IGNORE_INDEX, dtype=torch.int32)
     for number, (ids, targets) in enumerate(rows):
         inputs[number, : len(ids)] = torch.tensor(ids, dtype=torch.int32)
         all_targets[number, : len(targets)] = torch.tensor(targets, dtype=torch.int32)
@@ -107,20 +106,20 @@ def to_row(
     conversation: Conversation, tokenizer: Tokenizer, end_of_text: int, block_size: int
 ) -> tuple[list[int], list[int]]:
     """Return the ids of a conversation and the target of each id, at most `block_size` of them."""
-    ids, targets = [end_of_text], [IGNORED]
+    ids, targets = [end_of_text], [IGNORE_INDEX]
     for prompt, answer in segments(conversation):
         prompt_ids, answer_ids = encode(tokenizer, prompt), encode(tokenizer, answer)
         if len(ids) > 1 and len(ids) + len(prompt_ids) + len(answer_ids) > block_size:
             break
         ids += prompt_ids + answer_ids
         # The last token of the prompt predicts the first token of the answer.
-        targets += [IGNORED] * (len(prompt_ids) - 1) + answer_ids + [end_of_text]
+        targets += [IGNORE_INDEX] * (len(prompt_ids) - 1) + answer_ids + [end_of_text]
     return ids[:block_size], targets[:block_size]
 
 
 def count_targets(targets: Tensor) -> int:
-    """Return the number of targets that are not IGNORED."""
-    return int((targets != IGNORED).sum())
+    """Return the number of targets that are not IGNORE_INDEX."""
+    return int((targets != IGNORE_INDEX).sum())
 
 
 @lru_cache(maxsize=2)

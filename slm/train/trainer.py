@@ -1,39 +1,39 @@
 """The training loop."""
 
+import math
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from slm.core.progress import Progress
-from slm.model.gpt import IGNORED, n_params, save_model
+from slm.model.device import autocast
+from slm.model.gpt import IGNORE_INDEX, count_params, save_model
 from slm.model.params import ModelParams
 from slm.results.train import TrainMetrics, TrainPoint, TrainSummary, ValidationPoint
-from slm.train.data import Batches
-from slm.train.distributed import is_first, n_ranks, say
-from slm.train.history import Record
-from slm.train.learner import Learner
-from slm.train.params import TrainParams
-from slm.train.resume import Resume, resuming
-from slm.train.schedule import learning_rate
+from slm.train.checkpoints import Checkpointer, RunInputs
+from slm.train.data import Batch, Batches, to_device
+from slm.train.distributed import StopSignal, all_gather, all_reduce_sum, log_rank0, rank, shard, world_size
+from slm.train.params import TrainParams, learning_rate
+from slm.train.state import TrainState
 
-POINTS_PER_LOOK = 10  # on the training curve, between two looks at the validation split
+# Points on the training curve per evaluation.
+LOGS_PER_EVAL = 10
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What training leaves beside the model."""
+    """Results of a training run, beside the model. `measured` differs between runs."""
 
     metrics: TrainMetrics
     summary: TrainSummary
     train_curve: list[TrainPoint]
-    validation_curve: list[ValidationPoint]
-    measured: dict[str, Any]  # another on every run
+    val_curve: list[ValidationPoint]
+    measured: dict[str, Any]
 
 
 def train(
@@ -42,81 +42,139 @@ def train(
     batches: Batches,
     vocab_size: int,
     out: Path,
-    resume: Resume | None = None,
+    run: RunInputs | None = None,
     weights: dict[str, Tensor] | None = None,
 ) -> TrainResult:
-    """Train a model and write the one that did best on the validation split to the folder `out`.
+    """Train a model and write the weights with the lowest validation loss to the folder `out`.
 
-    It is a new one, or begins with the `weights` of another. Nothing is written to `out` before the end. With
-    `resume`, an interrupted run goes on from its last state and ends with the same bytes. Raises UserError
-    if the loss stops being a number, KeyboardInterrupt when it is told to stop.
+    The initial weights are random unless `weights` are given. Nothing is written to `out` before the end.
+    With `run`, checkpoints are saved, and an interrupted run resumes from the last one and ends with the same
+    bytes as an uninterrupted one. Raises UserError if the loss is not finite, Interrupted if asked to stop.
     """
-    learner, record = Learner(model_params, params, vocab_size), Record()
+    state = TrainState(model_params, params, vocab_size)
     if weights is not None:
-        learner.model.load_state_dict(weights)
-    with resuming(resume, learner, record, params) if resume else nullcontext(lambda: None) as before_step:
-        measured = _run(learner, record, params, batches, before_step)
-        learner.model.load_state_dict(record.best_weights)
-        if is_first():
-            save_model(learner.model, out)
-    metrics = TrainMetrics(num_params=n_params(learner.model), tokens_seen=record.tokens)
+        state.model.load_state_dict(weights)
+    with Checkpointer(run, state) as checkpointer, StopSignal() as stop:
+        checkpointer.load_latest()
+        measured = run_steps(state, batches, checkpointer, stop)
+        state.model.load_state_dict(state.best_weights)
+        if rank() == 0:
+            save_model(state.model, out)
+    metrics = TrainMetrics(num_params=count_params(state.model), tokens_seen=state.tokens)
     summary = TrainSummary(
-        steps=record.step,
-        stopped_early=record.step < params.max_steps,
-        best_step=record.best.step,
-        best_val_loss=record.best.val_loss,
-        epochs=round(record.tokens / batches.n_targets, 4),
-        dtype=learner.choices()["dtype"],
-        device=learner.device.type,
+        steps=state.step,
+        stopped_early=state.step < params.max_steps,
+        best_step=state.best.step,
+        best_val_loss=state.best.val_loss,
+        epochs=round(state.tokens / batches.targets_per_epoch, 4),
+        dtype=state.resolved()["dtype"],
+        device=state.device.type,
     )
-    return TrainResult(metrics, summary, record.train_curve, record.validation_curve, measured)
+    return TrainResult(metrics, summary, state.train_curve, state.val_curve, measured)
 
 
-def _run(
-    learner: Learner,
-    record: Record,
-    params: TrainParams,
-    batches: Batches,
-    before_step: Callable[[], None],
+def run_steps(
+    state: TrainState, batches: Batches, checkpointer: Checkpointer, stop: StopSignal
 ) -> dict[str, Any]:
-    """Take the steps that are left; say how fast that was."""
-    block_size = learner.model.params.block_size
-    rows = params.batch_size * params.grad_accum_steps
-    log_interval = max(1, params.eval_interval // POINTS_PER_LOOK)
-    first_step, first_tokens, start = record.step, record.tokens, time.monotonic()
-    n_targets = rows * block_size  # a step
+    """Run the remaining steps; return their range and the throughput."""
+    params = state.params
+    log_interval = max(1, params.eval_interval // LOGS_PER_EVAL)
+    tokens_per_step = params.batch_size * params.grad_accum_steps * state.model.params.block_size
+    first_step, first_tokens, start = state.step, state.tokens, time.monotonic()
 
-    with Progress("training", params.max_steps * n_targets, "tok", first_step * n_targets) as progress:
+    total, initial = params.max_steps * tokens_per_step, first_step * tokens_per_step
+    with Progress("training", total, "tok", initial) as progress:
         while True:
-            before_step()
-            step = record.step
-            evaluates = step % params.eval_interval == 0 or step == params.max_steps
-            if record.recent and (evaluates or step % log_interval == 0):
-                record.add_train_point(learning_rate(step - 1, params))
-            if evaluates:
-                record.add_validation_point(
-                    learner.validation_loss(batches.validation()), learner.model.state_dict()
-                )
-            if step == params.max_steps or 0 < params.patience <= record.looks_since_best:
+            checkpointer.save_if_due(stop)
+
+            # Log before the step, so that step 0 has an evaluation and the last step, too.
+            step = state.step
+            is_eval_step = step % params.eval_interval == 0 or step == params.max_steps
+            if state.unlogged and (is_eval_step or step % log_interval == 0):
+                state.log_train_point(learning_rate(step - 1, params))
+            if is_eval_step:
+                state.log_eval(validation_loss(state, batches))
+            if step == params.max_steps or 0 < params.patience <= state.evals_since_best:
                 break
-            inputs, targets = batches.training(step)
-            loss, grad_norm = learner.step(inputs, targets, learning_rate(step, params))
-            record.add_step(loss, grad_norm, n_tokens=int((targets != IGNORED).sum()))
-            progress.advance(n_targets, _note(record))
 
-    seconds, best = time.monotonic() - start, record.best
-    rate = (record.tokens - first_tokens) / seconds
-    say(
-        f"best validation loss {best.val_loss:.4f} after {best.step:,} of {record.step:,} steps; "
-        f"{tqdm.format_interval(seconds)}, {rate:,.0f} tok/s with the evaluations"
+            inputs, targets = batches.train_batch(step)
+            loss, grad_norm = train_step(state, (inputs, targets), learning_rate(step, params))
+            state.log_step(loss, grad_norm, n_tokens=int((targets != IGNORE_INDEX).sum()))
+            progress.advance(tokens_per_step, _progress_note(state))
+
+    seconds, best = time.monotonic() - start, state.best
+    tokens_per_second = (state.tokens - first_tokens) / seconds
+    log_rank0(
+        f"best validation loss {best.val_loss:.4f} at step {best.step:,} of {state.step:,}; "
+        f"{tqdm.format_interval(seconds)}, {tokens_per_second:,.0f} tok/s including evaluations"
     )
-    steps = {"first_step": first_step, "last_step": record.step}
-    return {**steps, "tokens_per_second": round(rate), "processes": n_ranks()}
+    steps = {"first_step": first_step, "last_step": state.step}
+    return {**steps, "tokens_per_second": round(tokens_per_second), "processes": world_size()}
 
 
-def _note(record: Record) -> str:
-    """The last losses, to show beside the progress."""
-    if not record.train_curve:
+def train_step(state: TrainState, batch: Batch, lr: float) -> tuple[Tensor, Tensor]:
+    """Update the weights; return mean loss in nats and gradient norm, as scalars on the device."""
+    for optimizer in state.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+    loss = backward(state, batch)
+    # Clip the gradient at its true scale.
+    for optimizer in state.optimizers:
+        state.scaler.unscale_(optimizer)
+    grad_norm = nn.utils.clip_grad_norm_(state.model.parameters(), state.params.grad_clip or math.inf)
+    for optimizer in state.optimizers:
+        state.scaler.step(optimizer)
+        optimizer.zero_grad(set_to_none=True)
+    state.scaler.update()
+    return loss, grad_norm
+
+
+def backward(state: TrainState, batch: Batch) -> Tensor:
+    """Accumulate the gradient of the mean loss over all ranks' targets; return that loss.
+
+    `batch` is inputs and targets of the whole step; this rank computes its shard, a micro-batch at a time.
+    """
+    state.model.train()
+    n_targets = int((batch[1] != IGNORE_INDEX).sum())
+    inputs, targets = to_device((shard(batch[0]), shard(batch[1])), state.device)
+    # During the sequence-length warm-up a micro-batch has more, shorter sequences.
+    n_chunks = state.model.params.block_size // inputs.size(1)
+    micro_batch_size = state.params.batch_size * n_chunks
+    losses = []
+    for micro_batch in zip(inputs.split(micro_batch_size), targets.split(micro_batch_size), strict=True):
+        with autocast(state.device, state.dtype):
+            loss = state.train_loss_sum(*micro_batch) / n_targets
+        state.scaler.scale(loss).backward()
+        losses.append(loss.detach())
+    mean = torch.stack(losses).sum()
+    gradients = [parameter.grad for parameter in state.model.parameters() if parameter.grad is not None]
+    all_reduce_sum([mean, *gradients])
+    return mean
+
+
+@torch.no_grad()
+def validation_loss(state: TrainState, batches: Batches) -> float:
+    """Return the mean loss in nats per token on the validation batches of all ranks.
+
+    The first tokens of a window have little context here, so the loss is slightly higher than that of the
+    evaluate stage, whose windows overlap, at a fraction of the cost.
+    """
+    state.model.eval()
+    loss_sums, n_targets = [], 0
+    for batch in batches.val_batches():
+        n_targets += int((batch[1] != IGNORE_INDEX).sum())
+        batch = to_device(batch, state.device)
+        # Not compiled, because the last batch may be smaller.
+        with autocast(state.device, state.dtype):
+            loss_sums.append(state.loss_sum(*batch))
+    rank_sum = math.fsum(torch.stack(loss_sums).tolist()) if loss_sums else 0.0
+    sums, counts = zip(*all_gather((rank_sum, n_targets)), strict=True)
+    return math.fsum(sums) / sum(counts)
+
+
+def _progress_note(state: TrainState) -> str:
+    """Return the latest losses, for the progress bar."""
+    if not state.train_curve:
         return ""
-    train, validation = record.train_curve[-1], record.validation_curve[-1]
-    return f"loss {train.train_loss:.3f}, validation {validation.val_loss:.3f}"
+    train_point, val_point = state.train_curve[-1], state.val_curve[-1]
+    return f"loss {train_point.train_loss:.3f}, validation {val_point.val_loss:.3f}"

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from ruamel.yaml import YAML
+from slm.train.schedule import learning_rate
 from torch import nn
 from transformers import GPT2LMHeadModel
 
@@ -26,10 +27,9 @@ from benchmarks.train_race import further
 from benchmarks.train_throughput import flops_a_token
 from slm.core.errors import UserError, run_command
 from slm.generate.batch import generate
-from slm.model.gpt import cross_entropy, n_params, new_gpt
+from slm.model.gpt import count_params, cross_entropy, new_gpt
 from slm.model.huggingface import to_weights
 from slm.tokenizer.tokenizer import END_OF_TEXT
-from slm.train.schedule import learning_rate
 from tests.exporting import BLOCK_SIZE, random_model, small_tokenizer
 from tests.tiny import model_params, sample_params, train_params
 
@@ -49,7 +49,7 @@ def copy_weights(model, peer):
 
 def test_gpt2_of_transformers_is_the_classic_model():
     model, peer = new_gpt(model_params(bias=True), SHAPE.vocab_size), GPT2(SHAPE)
-    assert n_params(model) == n_params(peer)
+    assert count_params(model) == count_params(peer)
     copy_weights(model, peer.gpt2)
     logits, loss = peer(IDS, IDS.flip(0))
     torch.testing.assert_close(logits, model(IDS))
@@ -62,7 +62,7 @@ def test_nanogpt_is_the_classic_model_without_biases_and_with_the_exact_gelu():
     peer = nanogpt(Path(os.environ["NANOGPT"]), SHAPE)
     for block in peer.transformer.h:
         block.mlp.gelu = nn.GELU("tanh")  # this project has GPT-2's approximation
-    assert n_params(model) == n_params(peer)
+    assert count_params(model) == count_params(peer)
     copy_weights(model, peer)
     logits, loss = peer(IDS, IDS.flip(0))
     torch.testing.assert_close(logits, model(IDS))
@@ -123,8 +123,8 @@ def test_flops_count_an_embedding_only_if_it_is_the_head():
     norms = 5 * 12
     assert flops_a_token(classic, SHAPE) == 6 * (blocks + norms + 11 * 12) + attention
     modern = new_gpt(model_params(architecture="rope", n_head=3, tie_embeddings=False), 11)
-    assert flops_a_token(modern, SHAPE) == 6 * (n_params(modern) - 11 * 12) + attention
-    assert flops_a_token(GPT2(SHAPE).gpt2, SHAPE) == 6 * (n_params(GPT2(SHAPE)) - 8 * 12) + attention
+    assert flops_a_token(modern, SHAPE) == 6 * (count_params(modern) - 11 * 12) + attention
+    assert flops_a_token(GPT2(SHAPE).gpt2, SHAPE) == 6 * (count_params(GPT2(SHAPE)) - 8 * 12) + attention
 
 
 def test_the_clock_stands_still_while_it_is_stopped():

@@ -109,11 +109,11 @@ def test_every_function_the_walkthrough_links_is_in_the_table(page):
 @pytest.mark.parametrize(
     ("right", "wrong", "complaint"),
     [
-        ("`CausalSelfAttention.forward`", "`CausalSelfAttention.backward`", "slm/model/gpt2.py: Causal"),
-        ("`init_weights`", "`initial_weights`", "slm/model/gpt2.py: initial_weights"),
-        ("`GPT2.token_embedding`", "`GPT2.wte`", "slm/model/gpt2.py: GPT2.wte"),
+        ("`GPT2Attention.forward`", "`GPT2Attention.backward`", "slm/model/gpt.py: GPT2Attention"),
+        ("`init_rope`", "`init_weights`", "slm/model/gpt.py: init_weights"),
+        ("`GPT.token_embedding`", "`GPT.wte`", "slm/model/gpt.py: GPT.wte"),
         ("`END_OF_TEXT`", "`END`", "slm/tokenizer/tokenizer.py: END"),
-        ("(../slm/train/schedule.py)", "(../slm/schedule.py)", "slm/schedule.py"),
+        ("(../slm/train/params.py)", "(../slm/schedule.py)", "slm/schedule.py"),
         ("`train.grad_clip`", "`train.clip`", "params.yaml: train.clip"),
         ("a softmax.", "a softmax (`sample.beam`).", "sample.beam"),
     ],

@@ -11,7 +11,7 @@ from slm.core.errors import UserError
 from slm.export.card import find_facts, model_card
 from slm.export.huggingface import write_folder
 from slm.generate.batch import generate
-from slm.model.gpt import n_params
+from slm.model.gpt import count_params
 from slm.model.huggingface import model_type
 from slm.tokenizer.tokenizer import END_OF_TEXT, encode
 from tests.exporting import BLOCK_SIZE, MODELS, TEXT, write_project
@@ -133,7 +133,7 @@ def test_a_tuned_model_beside_which_are_no_results_gets_a_card_without_figures(t
     assert run("--to", "hf", "--model", "models/wishes", "new") == "new\n"
     assert {path.name for path in (tmp_path / "new").iterdir()} == FILES
     card = (tmp_path / "new/README.md").read_text()
-    assert f"# A language model of {n_params(model):,} parameters\n" in card
+    assert f"# A language model of {count_params(model):,} parameters\n" in card
     assert "\n| Architecture | Transformer (" in card
     assert "within 32 tokens" in card
     assert not any(word in card for word in ("held out", "owner/tales", "nats", "license:"))

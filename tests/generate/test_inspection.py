@@ -40,7 +40,7 @@ def values_and_outputs(model, ids):
     for block in model.blocks:
         attention = block.attention
         source = attention.qkv if sizes.architecture == "gpt2" else attention.value
-        n_channels = sizes.kv_heads * sizes.head_size
+        n_channels = sizes.kv_heads * sizes.head_dim
         source.register_forward_hook(lambda _, __, found, n=n_channels: values.append(found[..., -n:]))
         attention.out.register_forward_pre_hook(lambda _, given: outputs.append(given[0]))
     with AttentionWeights() as attention, torch.inference_mode():

@@ -1,9 +1,9 @@
-"""Keys and values that are kept: the model sees what it would see without them."""
+"""Tests of the key-value cache: logits are the same with and without it."""
 
 import pytest
 import torch
 
-from slm.model.attention import Cache
+from slm.model.layers import KVCache
 from tests.tiny import shaken
 
 VOCAB, BLOCK_SIZE = 11, 8
@@ -26,101 +26,101 @@ def model(request):
 
 
 def new_cache(model, padding):
-    return Cache(model.params, torch.tensor(padding), torch.float32)
+    return KVCache(model.params, torch.tensor(padding), torch.float32)
 
 
-def assert_same(found, expected):
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+def assert_same(actual, expected):
+    torch.testing.assert_close(actual, expected, atol=1e-4, rtol=0)
 
 
 @torch.no_grad()
-def in_pieces(model, ids, sizes):
+def in_chunks(model, ids, sizes):
     cache = new_cache(model, [0] * len(ids))
     return torch.cat([model(piece, cache=cache) for piece in ids.split(sizes, dim=1)], dim=1)
 
 
 @pytest.mark.parametrize("sizes", [[1] * 8, [8], [3, 1, 4], [7, 1], [1, 7]])
 @torch.no_grad()
-def test_pieces_of_a_text_get_the_logits_of_the_whole(model, sizes):
+def test_cached_logits_match_full_forward(model, sizes):
     ids = torch.randint(VOCAB, (2, 8))
-    assert_same(in_pieces(model, ids, sizes), model(ids))
+    assert_same(in_chunks(model, ids, sizes), model(ids))
 
 
 @pytest.mark.parametrize("sizes", [[1] * 40, [40], [5, 30, 5], [8, 1, 7, 1, 8, 9, 6], [20] + [1] * 20])
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "gpt2"])
 @torch.no_grad()
-def test_a_modern_model_goes_on_past_block_size_as_it_does_without_a_cache(name, sizes):
+def test_cached_rope_matches_full_forward_past_block_size(name, sizes):
     model, ids = random_model(**MODELS[name]), torch.randint(VOCAB, (2, 40))
-    assert_same(in_pieces(model, ids, sizes), model(ids))
+    assert_same(in_chunks(model, ids, sizes), model(ids))
 
 
 @torch.no_grad()
-def test_a_modern_model_forgets_what_lies_further_back_than_its_layers_reach():
+def test_rope_ignores_tokens_outside_window():
     model, ids = random_model(architecture="rope", n_layer=1), torch.randint(VOCAB, (1, 40))
-    last = in_pieces(model, ids, [1] * 40)[:, -1]
+    last = in_chunks(model, ids, [1] * 40)[:, -1]
     assert_same(last, model(ids[:, -BLOCK_SIZE:])[:, -1])
     assert (last - model(ids[:, 1 - BLOCK_SIZE :])[:, -1]).abs().max() > 1e-3
 
 
 @torch.no_grad()
-def test_the_cache_of_a_text_without_end_stops_growing():
+def test_cache_size_is_bounded_by_window():
     model, sizes = random_model(architecture="rope"), []
     cache = new_cache(model, [0])
     for _ in range(10 * BLOCK_SIZE):
         model(torch.tensor([[1]]), cache=cache)
-        sizes.append(cache._kept.numel())
+        sizes.append(cache._buffer.numel())
     assert max(sizes) == max(sizes[: 3 * BLOCK_SIZE])
 
 
 @torch.no_grad()
-def test_a_classic_model_that_has_no_position_left_says_so():
+def test_gpt2_refuses_context_longer_than_block_size():
     model = random_model(**GPT2_)
     cache = new_cache(model, [0, 3])
     model(torch.ones(2, 8, dtype=torch.long), cache=cache)
-    with pytest.raises(ValueError, match="9 tokens are more than block_size, which is 8"):
+    with pytest.raises(ValueError, match="the context must be at most block_size = 8, got 9"):
         model(torch.ones(2, 1, dtype=torch.long), cache=cache)
 
 
 @torch.no_grad()
-def test_a_text_that_is_padded_on_its_left_gets_the_logits_that_it_gets_alone(model):
+def test_left_padding_does_not_change_logits(model):
     lengths, longest = [5, 1, 3], 5
     texts = [torch.randint(VOCAB, (1, n + 3)) for n in lengths]  # after the prompts, three tokens more
     cache = new_cache(model, [longest - n for n in lengths])
     prompts = [
         torch.nn.functional.pad(t[:, :n], (longest - n, 0)) for t, n in zip(texts, lengths, strict=True)
     ]
-    found = [model(torch.cat(prompts), last=1, cache=cache)]
+    logits = [model(torch.cat(prompts), last=1, cache=cache)]
     for i in range(3):
         new = [t[:, n + i : n + i + 1] for t, n in zip(texts, lengths, strict=True)]
-        found.append(model(torch.cat(new), cache=cache))
+        logits.append(model(torch.cat(new), cache=cache))
     for row, text in enumerate(texts):
-        assert_same(torch.cat(found, dim=1)[row], model(text)[0, -4:])
+        assert_same(torch.cat(logits, dim=1)[row], model(text)[0, -4:])
 
 
 @torch.no_grad()
-def test_what_pads_makes_no_difference_past_block_size():
+def test_left_padding_does_not_change_logits_past_block_size():
     model = random_model(architecture="rope")
     text, others = torch.randint(VOCAB, (1, 30)), torch.randint(VOCAB, (2, 12))
     others[1, -4:] = text[:, :4]
     cache = new_cache(model, [0, 8])
-    found = [model(others, last=1, cache=cache)]
-    found += [model(text[:, i : i + 1].expand(2, 1), cache=cache) for i in range(4, 30)]
-    assert_same(torch.cat(found, dim=1)[1], model(text)[0, 3:])
+    logits = [model(others, last=1, cache=cache)]
+    logits += [model(text[:, i : i + 1].expand(2, 1), cache=cache) for i in range(4, 30)]
+    assert_same(torch.cat(logits, dim=1)[1], model(text)[0, 3:])
 
 
 @torch.no_grad()
-def test_rows_can_be_repeated_left_out_and_put_in_another_order(model):
+def test_select_repeats_drops_and_reorders_sequences(model):
     prompts, new = torch.randint(VOCAB, (3, 4)), torch.randint(VOCAB, (4, 2))
     prompts[1, 0] = 0
     cache = new_cache(model, [0, 1, 0])
     model(prompts, cache=cache)
-    cache.rows(torch.tensor([2, 1, 1, 2]))
-    assert cache.seen == 4
-    found = [model(new[:, :1], cache=cache)]
-    cache.rows(torch.tensor([2, 3]))
-    found = [found[0][2:], model(new[2:, 1:], cache=cache)]
+    cache.select(torch.tensor([2, 1, 1, 2]))
+    assert cache.length == 4
+    logits = [model(new[:, :1], cache=cache)]
+    cache.select(torch.tensor([2, 3]))
+    logits = [logits[0][2:], model(new[2:, 1:], cache=cache)]
     expected = [
         model(torch.cat([prompts[1, 1:], new[2]])[None]),
         model(torch.cat([prompts[2], new[3]])[None]),
     ]
-    assert_same(torch.cat(found, dim=1), torch.cat([logits[:, -2:] for logits in expected]))
+    assert_same(torch.cat(logits, dim=1), torch.cat([part[:, -2:] for part in expected]))

@@ -1,11 +1,11 @@
-"""The network, against a second implementation of GPT-2 from its formulas, in float64."""
+"""Tests of the gpt2 architecture against a float64 reference."""
 
 import math
 
 import pytest
 import torch
 
-from slm.model.gpt import GPT, IGNORED, cross_entropy, n_params, new_gpt
+from slm.model.gpt import GPT, IGNORE_INDEX, count_params, cross_entropy, new_gpt
 from slm.model.params import ModelConfig
 from tests.tiny import model_params, shaken
 
@@ -48,14 +48,14 @@ def reference_logits(model: GPT, ids: list[int]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_logits_are_those_of_the_formulas(bias):
+def test_gpt2_logits_match_reference(bias):
     model = shaken(VOCAB, bias=bias).double()
     ids = [[3, 1, 4, 1, 5, 9, 2, 6], [0, 10, 7, 7, 7, 2, 8, 1]]
     expected = torch.stack([reference_logits(model, row) for row in ids])
     torch.testing.assert_close(model(torch.tensor(ids)), expected, rtol=1e-9, atol=1e-9)
 
 
-def test_a_later_token_changes_no_earlier_logits():
+def test_gpt2_attention_is_causal():
     model = shaken(VOCAB)
     ids = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]])
     for position in range(1, 8):
@@ -66,19 +66,19 @@ def test_a_later_token_changes_no_earlier_logits():
         assert not torch.allclose(before[:, position], after[:, position])
 
 
-def test_last_gives_the_last_of_all_logits():
+def test_last_returns_last_logits():
     model = shaken(VOCAB)
     ids = torch.tensor([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]])
     for last in (1, 3, 5):
         torch.testing.assert_close(model(ids, last=last), model(ids)[:, -last:])
 
 
-def test_more_tokens_than_block_size_are_refused():
-    with pytest.raises(ValueError, match="9 tokens are more than block_size, which is 8"):
+def test_gpt2_refuses_more_than_block_size_tokens():
+    with pytest.raises(ValueError, match="the context must be at most block_size = 8, got 9"):
         new_gpt(model_params(), VOCAB)(torch.zeros(1, 9, dtype=torch.int64))
 
 
-def test_dropout_changes_training_but_not_evaluation():
+def test_dropout_only_affects_training():
     model = shaken(VOCAB, dropout=0.5).train()
     ids = torch.tensor([[3, 1, 4, 1, 5]])
     assert not torch.equal(model(ids), model(ids))
@@ -86,7 +86,7 @@ def test_dropout_changes_training_but_not_evaluation():
     assert torch.equal(model(ids), model(ids))
 
 
-def test_a_new_model_is_as_unsure_as_it_can_be():
+def test_new_gpt2_predicts_nearly_uniformly():
     torch.manual_seed(0)
     model = new_gpt(model_params(n_embd=48), vocab_size=1000)
     ids = torch.randint(1000, (16, 9))
@@ -94,7 +94,7 @@ def test_a_new_model_is_as_unsure_as_it_can_be():
     assert loss.item() == pytest.approx(math.log(1000), abs=0.05)
 
 
-def test_weights_start_as_gpt2_does():
+def test_gpt2_initial_weights():
     torch.manual_seed(0)
     model = new_gpt(model_params(n_layer=8, n_head=4, n_embd=64), vocab_size=500)
     for name, parameter in model.named_parameters():
@@ -110,14 +110,14 @@ def test_weights_start_as_gpt2_does():
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_n_params_is_the_formula_with_the_head_counted_once(bias):
+def test_count_params_matches_formula(bias):
     c, layers, block = 12, 2, 8
     biases = (3 * c + c + 4 * c + c + 2 * c) * layers + c if bias else 0
     expected = VOCAB * c + block * c + layers * (12 * c * c + 2 * c) + c + biases
-    assert n_params(new_gpt(model_params(bias=bias), VOCAB)) == expected
+    assert count_params(new_gpt(model_params(bias=bias), VOCAB)) == expected
 
 
-def test_the_head_is_the_token_embedding():
+def test_gpt2_head_is_tied():
     model = new_gpt(model_params(), VOCAB)
     ids = torch.tensor([[1, 2]])
     before = model(ids)
@@ -126,9 +126,9 @@ def test_the_head_is_the_token_embedding():
     torch.testing.assert_close(model(ids)[..., 7], 2 * before[..., 7])
 
 
-def test_ignored_targets_count_for_nothing():
+def test_cross_entropy_skips_ignore_index():
     logits = torch.randn(2, 3, VOCAB, generator=torch.Generator().manual_seed(0))
-    targets = torch.tensor([[1, IGNORED, 3], [IGNORED, 5, IGNORED]])
+    targets = torch.tensor([[1, IGNORE_INDEX, 3], [IGNORE_INDEX, 5, IGNORE_INDEX]])
     logs = logits.log_softmax(-1)
     expected = -(logs[0, 0, 1] + logs[0, 2, 3] + logs[1, 1, 5])
     torch.testing.assert_close(cross_entropy(logits, targets, reduction="sum"), expected)
@@ -140,7 +140,7 @@ def test_ignored_targets_count_for_nothing():
     {"architecture": "rope", "tie_embeddings": False},
     {"architecture": "rope", "tie_embeddings": True, "n_head": 3, "n_kv_head": 1},
 ])  # fmt: skip
-def test_flops_per_token_are_six_per_multiplying_weight_and_those_of_attention(shape):
+def test_flops_per_token_matches_count_by_hand(shape):
     params, vocab_size = model_params(**shape | {"n_embd": 24}), 50
     model = new_gpt(params, vocab_size)
     weights = {id(p): p for name, p in model.named_parameters() if "embedding" not in name}
@@ -148,4 +148,4 @@ def test_flops_per_token_are_six_per_multiplying_weight_and_those_of_attention(s
     products = sum(p.numel() for p in weights.values())
     config = ModelConfig(architecture="gpt", vocab_size=vocab_size, model=params)
     attention = 12 * params.n_layer * params.n_embd * params.block_size
-    assert config.flops_per_token(n_params(model)) == 6 * products + attention
+    assert config.flops_per_token(count_params(model)) == 6 * products + attention

@@ -1,4 +1,4 @@
-"""The same model in transformers: its logits there, and its weights on the way back."""
+"""Tests of the conversion to and from transformers."""
 
 from pathlib import Path
 
@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from slm.core.errors import UserError
-from slm.model.gpt import GPT, new_gpt
+from slm.model.gpt import GPT, new_gpt, norm
 from slm.model.huggingface import ARCHITECTURES, from_weights, to_config, to_weights
-from slm.model.rope import norm
 from tests.tiny import shaken
 
 VOCAB, BLOCK_SIZE = 11, 8
@@ -46,7 +45,7 @@ def meta(model: GPT) -> GPT:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_logits_are_those_of_transformers(name):
+def test_logits_match_transformers(name):
     model = random_model(**MODELS[name])
     other = in_transformers(model)
     expected = model.double()(IDS)
@@ -55,24 +54,24 @@ def test_logits_are_those_of_transformers(name):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_all_weights_of_transformers_are_given_and_no_others(name):
+def test_weight_names_match_transformers(name):
     model = random_model(**MODELS[name])
     config = AutoConfig.for_model(**to_config(model, end_of_text=0))
     with torch.device("meta"):
         other = AutoModelForCausalLM.from_config(config)
-    assert type(other).__name__ == ARCHITECTURES[config.model_type].name
+    assert type(other).__name__ == ARCHITECTURES[config.model_type].class_name
     assert {n: p.shape for n, p in other.named_parameters()} == {
         n: w.shape for n, w in to_weights(model).items()
     }
 
 
-def test_qwen3_looks_back_as_far_past_block_size():
+def test_qwen3_window_matches_past_block_size():
     model = random_model(**MODELS["swiglu"])
     other = in_transformers(model)
     torch.testing.assert_close(other(LONG).logits, model.double()(LONG), rtol=0, atol=1e-5)
 
 
-def test_nanochat_has_no_window_and_agrees_within_block_size_only():
+def test_nanochat_matches_within_block_size():
     model = random_model(**MODELS["gelu"])
     theirs, ours = in_transformers(model)(LONG).logits, model.double()(LONG)
     torch.testing.assert_close(theirs[:, :BLOCK_SIZE], ours[:, :BLOCK_SIZE], rtol=0, atol=1e-5)
@@ -80,7 +79,7 @@ def test_nanochat_has_no_window_and_agrees_within_block_size_only():
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_weights_that_come_back_make_the_same_model(name):
+def test_from_weights_inverts_to_weights(name):
     model = random_model(**MODELS[name])
     other = meta(model)
     other.load_state_dict(from_weights(to_weights(model), other, Path("w")), assign=True)
@@ -90,7 +89,7 @@ def test_the_weights_that_come_back_make_the_same_model(name):
 
 
 @given(st.floats(1e-6, 100))
-def test_an_embedding_of_any_size_comes_back_from_its_norm(size):
+def test_embedding_is_recovered_from_its_norm(size):
     model = random_model(**MODELS["swiglu"])
     with torch.no_grad():
         model.token_embedding.weight.mul_(size)
@@ -107,11 +106,11 @@ def test_an_embedding_of_any_size_comes_back_from_its_norm(size):
             "model.layers.0.self_attn.q_norm.weight",
             "must be 1 throughout for model.activation: swiglu",
         ),
-        ("swiglu", "model.embed_tokens.weight", "must be normed for model.activation: swiglu"),
+        ("swiglu", "model.embed_tokens.weight", "must be normalized for model.activation: swiglu"),
         ("swiglu, tied", "lm_head.weight", "must be the embedding for model.tie_embeddings: true"),
     ],
 )
-def test_weights_that_no_such_model_has_are_named(name, weight, line):
+def test_unsupported_weights_are_refused(name, weight, line):
     model = random_model(**MODELS[name])
     weights = to_weights(model)
     weights[weight] = weights[weight] * 2 + 1

@@ -1,4 +1,4 @@
-"""The section `model`: errors name the key, the value and what is expected."""
+"""Tests of the section `model` of params.yaml."""
 
 import subprocess
 import sys
@@ -37,18 +37,18 @@ def test_wrong_value_is_reported_with_what_is_expected(key, value, expected):
     assert "\n" not in line
 
 
-def test_a_wrong_n_head_is_not_also_blamed_on_n_embd():
+def test_wrong_n_head_gives_one_error():
     assert "n_embd" not in complaint(ModelParams, {**MODEL, "n_head": 0})
 
 
 @pytest.mark.parametrize("n_embd", [9, 15, 33])
-def test_rotary_positions_need_heads_of_an_even_size(n_embd):
+def test_rope_needs_even_head_dim(n_embd):
     line = complaint(ModelParams, {**MODEL, "architecture": "rope", "n_embd": n_embd})
     assert line.startswith("params.yaml: model.n_embd: must be a multiple of 2 × n_head = 6, because rotary ")
-    assert ModelParams.check({**MODEL, "n_embd": n_embd}).head_size == n_embd // 3  # classic takes any
+    assert ModelParams.check({**MODEL, "n_embd": n_embd}).head_dim == n_embd // 3  # classic takes any
 
 
-def test_missing_and_unknown_keys_are_named():
+def test_missing_and_unknown_keys_are_refused():
     values = {**MODEL, "n_heads": 3}
     del values["n_head"]
     line = complaint(ModelParams, values)
@@ -57,6 +57,6 @@ def test_missing_and_unknown_keys_are_named():
 
 
 @pytest.mark.parametrize("package", ["data", "model", "train", "eval", "generate", "eval_samples", "sft"])
-def test_sections_are_read_without_torch(package):
+def test_params_do_not_import_torch(package):
     code = f"import slm.{package}.params, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

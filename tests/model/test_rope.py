@@ -1,12 +1,12 @@
-"""The rope architecture, against its formulas, in float64."""
+"""Tests of the rope architecture against a float64 reference."""
 
 import math
 
 import pytest
 import torch
 
-from slm.model.gpt import cross_entropy, n_params, new_gpt
-from slm.model.rope import RopeGPT, norm, rotary_angles, rotate
+from slm.model.gpt import RopeGPT, count_params, cross_entropy, new_gpt
+from slm.model.layers import norm, rotary_angles, rotate
 from tests.tiny import model_params, shaken
 
 VOCAB = 11
@@ -25,7 +25,7 @@ def rope_gpt(**changes) -> RopeGPT:
 def reference_logits(model: RopeGPT, ids: list[int]) -> torch.Tensor:
     """For one sequence, position by position and head by head; a token sees the block_size last ones."""
     params, w = model.params, dict(model.state_dict())
-    size, group = params.head_size, params.n_head // params.kv_heads
+    size, group = params.head_dim, params.n_head // params.kv_heads
 
     def rms(x):
         return x / (x.square().mean() + 1e-6).sqrt()
@@ -73,13 +73,13 @@ def reference_logits(model: RopeGPT, ids: list[int]) -> torch.Tensor:
 @pytest.mark.parametrize(
     "changes", [{}, {"activation": "swiglu", "n_kv_head": 4}, {"tie_embeddings": True, "n_kv_head": 1}]
 )
-def test_logits_are_those_of_the_formulas_also_past_block_size(changes):
+def test_rope_logits_match_reference(changes):
     model = rope_gpt(**changes)
     ids = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2, 3, 8, 4]  # block_size is 8
     torch.testing.assert_close(model(torch.tensor([ids]))[0], reference_logits(model, ids), rtol=0, atol=1e-5)
 
 
-def test_only_the_distance_between_tokens_counts():
+def test_rotary_scores_depend_on_distance_only():
     x, y = torch.randn(2, 1, 6, dtype=torch.float64)
     at = {t: rotary_angles(torch.tensor([t]), 6) for t in (0, 3, 50, 53)}
     near = (rotate(x, *at[3]) * rotate(y, *at[0])).sum()
@@ -88,7 +88,7 @@ def test_only_the_distance_between_tokens_counts():
     assert near.item() != pytest.approx((x * y).sum().item(), abs=1e-3)
 
 
-def test_a_later_token_changes_no_earlier_logits_and_a_far_one_reaches_through_the_layers_only():
+def test_rope_attention_is_causal_and_windowed():
     model = rope_gpt()
     ids = torch.arange(20)[None] % VOCAB
     changed = ids.clone()
@@ -100,7 +100,7 @@ def test_a_later_token_changes_no_earlier_logits_and_a_far_one_reaches_through_t
 
 
 @pytest.mark.parametrize("changes", [{}, {"activation": "swiglu"}, {"tie_embeddings": True}])
-def test_a_new_model_is_as_unsure_as_it_can_be_and_its_blocks_add_nothing(changes):
+def test_new_rope_predicts_uniformly(changes):
     torch.manual_seed(0)
     model = new_gpt(rope_params(n_embd=64, **changes), 1000)
     ids = torch.randint(1000, (16, 9))
@@ -111,7 +111,7 @@ def test_a_new_model_is_as_unsure_as_it_can_be_and_its_blocks_add_nothing(change
         assert torch.equal(block(x, rotary_angles(torch.arange(9), 16), None, None), x)
 
 
-def test_weights_start_as_the_table_says():
+def test_rope_initial_weights():
     torch.manual_seed(0)
     model = new_gpt(rope_params(n_embd=64), 500)
     for name, parameter in model.named_parameters():
@@ -124,29 +124,29 @@ def test_weights_start_as_the_table_says():
             assert parameter.abs().max().item() <= math.sqrt(3) / 8, name  # uniform
 
 
-def test_parameters_are_counted_by_hand():
+def test_rope_parameter_count():
     # embedding and head, and a layer's query, key, value, out, up, down
     layer = 16 * 16 + 2 * (16 * 8) + 16 * 16 + 2 * (16 * 64)
-    assert n_params(new_gpt(rope_params(), VOCAB)) == 2 * VOCAB * 16 + 2 * layer
-    assert n_params(new_gpt(rope_params(tie_embeddings=True), VOCAB)) == VOCAB * 16 + 2 * layer
+    assert count_params(new_gpt(rope_params(), VOCAB)) == 2 * VOCAB * 16 + 2 * layer
+    assert count_params(new_gpt(rope_params(tie_embeddings=True), VOCAB)) == VOCAB * 16 + 2 * layer
     swiglu = 16 * 16 + 2 * (16 * 8) + 16 * 16 + 3 * (16 * 48)  # 8/3 of 16, up to a multiple of 8
-    assert n_params(new_gpt(rope_params(activation="swiglu"), VOCAB)) == 2 * VOCAB * 16 + 2 * swiglu
+    assert count_params(new_gpt(rope_params(activation="swiglu"), VOCAB)) == 2 * VOCAB * 16 + 2 * swiglu
 
 
-def test_dropout_changes_training_but_not_evaluation():
+def test_dropout_only_affects_training():
     model = rope_gpt(dropout=0.5).train()
     assert not torch.equal(model(IDS), model(IDS))
     model.eval()
     assert torch.equal(model(IDS), model(IDS))
 
 
-def test_last_gives_the_last_of_all_logits():
+def test_last_returns_last_logits():
     model = rope_gpt()
     for last in (1, 3, 8):
         torch.testing.assert_close(model(IDS, last=last), model(IDS)[:, -last:])
 
 
-def test_bfloat16_within_autocast_is_near_float32():
+def test_autocast_bfloat16_is_close_to_float32():
     model = rope_gpt().float()
     with torch.autocast("cpu", torch.bfloat16):
         near = model(IDS)

@@ -14,15 +14,15 @@ from safetensors.torch import load_file
 
 from slm.core.errors import UserError
 from slm.eval.sft import answer_loss, answer_turns, converse, sampling_params
-from slm.model.gpt import IGNORED, new_gpt
+from slm.model.gpt import IGNORE_INDEX, new_gpt
 from slm.sft.chat import render
 from slm.sft.conversations import Turn
 from slm.sft.data import SFTBatches, load_batches, to_rows
 from slm.sft.params import SFTParams, SFTRun, Task
 from slm.tokenizer.tokenizer import END_OF_TEXT, encode, train_bpe
-from slm.train.learner import Learner
-from slm.train.resume import Resume
-from slm.train.trainer import train
+from slm.train.checkpoints import RunInputs
+from slm.train.state import TrainState
+from slm.train.trainer import train, validation_loss
 from storygrammar.prompts.constraints import KINDS
 from storygrammar.prompts.conversations import TASKS
 from tests.pipeline import enter
@@ -63,11 +63,11 @@ def test_targets_are_answers_and_their_end_of_text(tokenizer):
     given, again = encode(tokenizer, "> What is red?\n"), encode(tokenizer, "\n> And blue?\n")
     rose, sky = encode(tokenizer, "A rose."), encode(tokenizer, "The sky.")
     ids = [end, *given, *rose, *again, *sky]
-    wanted = [*[IGNORED] * len(given), *rose, end, *[IGNORED] * (len(again) - 1), *sky, end]
+    wanted = [*[IGNORE_INDEX] * len(given), *rose, end, *[IGNORE_INDEX] * (len(again) - 1), *sky, end]
     assert len(ids) == len(wanted)
     filling = 64 - len(ids)
     assert inputs == ids + [end] * filling
-    assert targets == wanted + [IGNORED] * filling
+    assert targets == wanted + [IGNORE_INDEX] * filling
 
 
 @given(block_size=st.integers(2, 80))
@@ -77,7 +77,7 @@ def test_turns_beyond_block_size_are_dropped_and_a_first_turn_is_truncated(token
         n_turns = max(1, sum(1 + size <= block_size for size in sizes))
         whole = [part[:, :block_size] for part in to_rows([talk[:n_turns]], tokenizer, 100)]
         found = to_rows([talk], tokenizer, block_size)
-        if (whole[1] == IGNORED).all():  # the request alone is longer
+        if (whole[1] == IGNORE_INDEX).all():  # the request alone is longer
             assert [len(part) for part in found] == [0, 0]
         else:
             assert found[0].equal(whole[0]) and found[1].equal(whole[1])
@@ -87,17 +87,17 @@ def test_turns_beyond_block_size_are_dropped_and_a_first_turn_is_truncated(token
 def test_each_conversation_occurs_once_per_epoch(n, batch_size, seed):
     rows = torch.arange(n)[:, None]
     pairs = SFTBatches((rows, rows), (rows, rows), train_params(batch_size=batch_size, seed=seed))
-    seen = [row for step in range(3 * n) for row in pairs.training(step)[0].flatten().tolist()]
+    seen = [row for step in range(3 * n) for row in pairs.train_batch(step)[0].flatten().tolist()]
     for first in range(0, 3 * n, n):
         assert sorted(seen[first : first + n]) == list(range(n))
-    assert pairs.training(2)[0].equal(torch.tensor(seen[2 * batch_size : 3 * batch_size])[:, None])
+    assert pairs.train_batch(2)[0].equal(torch.tensor(seen[2 * batch_size : 3 * batch_size])[:, None])
 
 
 def test_validation_covers_eval_tokens_targets(tokenizer):
     rows = to_rows(TALKS, tokenizer, 64)
-    counts = (rows[1] != IGNORED).sum(1).tolist()
+    counts = (rows[1] != IGNORE_INDEX).sum(1).tolist()
     for asked, n_rows in ((0, 3), (1, 1), (counts[0], 1), (counts[0] + 1, 2), (10**6, 3)):
-        looks = SFTBatches(rows, rows, train_params(eval_tokens=asked, batch_size=2)).validation()
+        looks = SFTBatches(rows, rows, train_params(eval_tokens=asked, batch_size=2)).val_batches()
         assert torch.cat([inputs for inputs, _ in looks]).equal(rows[0][:n_rows].long())
 
 
@@ -106,14 +106,16 @@ def test_answer_loss_is_the_mean_over_answer_tokens(tokenizer):
     logs = []
     for inputs, targets in zip(*rows, strict=True):
         shares = model(inputs[None].long())[0].double().log_softmax(-1)
-        logs += [shares[i, target].item() for i, target in enumerate(targets.tolist()) if target != IGNORED]
+        logs += [
+            shares[i, target].item() for i, target in enumerate(targets.tolist()) if target != IGNORE_INDEX
+        ]
     params = train_params(batch_size=2)
     pairs = SFTBatches(rows, rows, params)
-    assert pairs.n_targets == len(logs)
+    assert pairs.targets_per_epoch == len(logs)
     assert answer_loss(model, *rows, batch_size=2) == pytest.approx(-sum(logs) / len(logs), rel=1e-5)
-    learner = Learner(model.params, params, model.vocab_size)
-    learner.model.load_state_dict(model.state_dict())
-    assert learner.validation_loss(pairs.validation()) == pytest.approx(-sum(logs) / len(logs), rel=1e-5)
+    state = TrainState(model.params, params, model.vocab_size)
+    state.model.load_state_dict(model.state_dict())
+    assert validation_loss(state, pairs) == pytest.approx(-sum(logs) / len(logs), rel=1e-5)
 
 
 def test_training_starts_from_the_weights_and_learns_the_answers(tokenizer, tmp_path):
@@ -128,7 +130,7 @@ def test_training_starts_from_the_weights_and_learns_the_answers(tokenizer, tmp_
         weights=model.state_dict(),
     )
     before = answer_loss(model, *rows, batch_size=3)
-    assert result.validation_curve[0].val_loss == pytest.approx(before, rel=1e-5)
+    assert result.val_curve[0].val_loss == pytest.approx(before, rel=1e-5)
     model.load_state_dict(load_file(tmp_path / "model.safetensors"))
     how = sampling_params(64, temperature=0.0, seed=1)
     for answered in answer_turns(model, tokenizer, TALKS, how):
@@ -143,9 +145,9 @@ def test_sft_resume_is_bitwise_identical(tokenizer, tmp_path, monkeypatch):
     params = train_params(max_steps=60, batch_size=2)
 
     def tuned(name):
-        resume = Resume(tmp_path / f"states of {name}", {"params": {"train": {}}})
+        run = RunInputs(tmp_path / f"states of {name}", {"params": {"train": {}}})
         pairs, weights = SFTBatches(rows, rows, params), model.state_dict()
-        train(model.params, params, pairs, model.vocab_size, tmp_path / name, resume, weights)
+        train(model.params, params, pairs, model.vocab_size, tmp_path / name, run, weights)
         return (tmp_path / name / "model.safetensors").read_bytes()
 
     with pytest.raises(KeyboardInterrupt), signal_after(20, tmp_path / "states of parts", signal.SIGINT):

@@ -100,7 +100,7 @@ def only_outputs(changes, written):
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        ("slm/train/optimizer.py", {"train"}),
+        ("slm/train/state.py", {"train"}),
         ("slm/generate/sampling.py", {"sample", "eval_samples"}),
         ("slm/report/page.css", {"plot", "report"}),
         ("slm/eval_samples/copies.py", {"eval_samples"}),
@@ -144,7 +144,7 @@ def test_edited_pin_reruns_the_stages_whose_results_it_can_change(project, pin, 
 
 
 def test_equal_results_stop_the_rerun(project):
-    with edited("slm/train/optimizer.py"):
+    with edited("slm/train/state.py"):
         assert reproduced() == ["train"]
     reproduced()
 
@@ -156,7 +156,7 @@ def test_editor_and_cache_files_change_nothing(project):
     stage = Stage("train")
     names = [
         "slm/train/.optimizer.py.swp",
-        "slm/train/optimizer.py~",
+        "slm/train/state.py~",
         "slm/train/__pycache__/x.pyc",
         "slm/train/.DS_Store",
     ]

@@ -20,7 +20,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from slm.cli.recipes import apply_recipe, read_recipe
 from slm.core.config import read_yaml
 from slm.data.documents import is_validation
-from slm.model.gpt import n_params, new_gpt
+from slm.model.gpt import count_params, new_gpt
 from slm.model.params import ModelParams
 from slm.tokenizer.bins import open_bin, read_meta
 from slm.tokenizer.params import TokenizerParams
@@ -140,7 +140,7 @@ def test_header_and_readme_have_the_models_number_of_parameters(recipe):
     tokenizer = TokenizerParams.check(values["tokenizer"])
     with torch.device("meta"):
         vocab_size = 50257 if tokenizer.type == "gpt2" else tokenizer.vocab_size
-        count = n_params(new_gpt(ModelParams.check(values["model"]), vocab_size))
+        count = count_params(new_gpt(ModelParams.check(values["model"]), vocab_size))
     assert count_in_header(recipe) == f"{count:,}"
     rows = re.findall(rf"^\| \[`{recipe}`\].*\|$", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert len(rows) == 1

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
 
 from slm.core.config import read_yaml
-from slm.model.gpt import n_params, new_gpt
+from slm.model.gpt import count_params, new_gpt
 from slm.model.params import ModelParams
 from slm.report.figures.style import BLUE, GRAY, GREEN, ORANGE
 from tests.pipeline import enter, start_pipeline
@@ -192,7 +192,7 @@ def test_documented_sizes_have_the_documented_num_params(docs):
         for value in map(int, re.search(rf"-S 'model\.{key}=([\d,]+)'", page)[1].split(",")):
             model = ModelParams.check(params["model"] | {key: value})
             with torch.device("meta"):
-                counts.append(n_params(new_gpt(model, params["tokenizer"]["vocab_size"])))
+                counts.append(count_params(new_gpt(model, params["tokenizer"]["vocab_size"])))
         assert f"({counts[0]:,} to {counts[-1]:,}" in page
 
 

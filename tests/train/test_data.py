@@ -1,11 +1,11 @@
-"""The order of training batches, for every size of everything."""
+"""Tests of slm.train.data."""
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slm.model.gpt import IGNORED
-from slm.train.data import training_batch, validation_batch, validation_windows, windows_in
+from slm.model.gpt import IGNORE_INDEX
+from slm.train.data import training_batch, validation_batch, validation_windows, windows_per_epoch
 
 sizes = st.integers(1, 40)
 
@@ -16,14 +16,14 @@ def tokens_of(n: int) -> np.ndarray:
 
 
 def check_inputs_precede(inputs, targets, n):
-    counted = targets != IGNORED
+    counted = targets != IGNORE_INDEX
     assert ((inputs + 1) % n == targets)[counted].all()
 
 
 @given(n=sizes, block_size=sizes, batch_size=sizes, seed=st.integers(0, 2**63 - 1), epochs=st.integers(1, 3))
-def test_each_token_is_a_target_exactly_once_an_epoch(n, block_size, batch_size, seed, epochs):
+def test_each_token_is_a_target_once_per_epoch(n, block_size, batch_size, seed, epochs):
     tokens = tokens_of(n)
-    n_rows = epochs * windows_in(tokens, block_size)
+    n_rows = epochs * windows_per_epoch(tokens, block_size)
     rows = []
     for step in range(-(-n_rows // batch_size)):
         inputs, targets = training_batch(tokens, block_size, batch_size, seed, step)
@@ -31,16 +31,16 @@ def test_each_token_is_a_target_exactly_once_an_epoch(n, block_size, batch_size,
         check_inputs_precede(inputs, targets, n)
         rows.extend(targets.numpy())
     for epoch in np.split(np.array(rows[:n_rows]), epochs):
-        assert sorted(epoch[epoch != IGNORED]) == list(range(n))
+        assert sorted(epoch[epoch != IGNORE_INDEX]) == list(range(n))
 
 
 @given(n=sizes, block_size=sizes, batch_size=sizes)
-def test_inputs_of_a_window_follow_each_other(n, block_size, batch_size):
+def test_inputs_of_a_window_are_consecutive(n, block_size, batch_size):
     inputs, _ = training_batch(tokens_of(n), block_size, batch_size, seed=1, step=3)
     assert ((inputs[:, :-1] + 1) % n == inputs[:, 1:]).all()
 
 
-def test_a_batch_depends_on_seed_and_step_alone():
+def test_batch_depends_only_on_seed_and_step():
     tokens = tokens_of(1000)
     later = training_batch(tokens, 8, 4, seed=1, step=70)
     for step in range(70):
@@ -51,7 +51,7 @@ def test_a_batch_depends_on_seed_and_step_alone():
     assert (later[1] != training_batch(tokens, 8, 4, seed=2, step=70)[1]).any()
 
 
-def test_epochs_differ_in_order_and_in_where_windows_start():
+def test_epochs_differ_in_order_and_offset():
     tokens = tokens_of(800)  # 100 windows, in 25 batches of 4
     first, second = (
         np.concatenate([training_batch(tokens, 8, 4, seed=1, step=step)[1] for step in steps])[:, 0]
@@ -62,7 +62,7 @@ def test_epochs_differ_in_order_and_in_where_windows_start():
     assert (np.argsort(first) != np.argsort(second)).any()
 
 
-def test_a_batch_of_a_memory_map_equals_that_of_the_array(tmp_path):
+def test_memory_map_gives_the_batches_of_an_array(tmp_path):
     tokens = tokens_of(500)
     tokens.tofile(tmp_path / "train.bin")
     mapped = np.memmap(tmp_path / "train.bin", dtype=np.uint16, mode="r")
@@ -72,27 +72,27 @@ def test_a_batch_of_a_memory_map_equals_that_of_the_array(tmp_path):
 
 
 @given(n=sizes, block_size=sizes, n_tokens=st.integers(0, 60))
-def test_validation_windows_are_distinct_and_as_many_as_asked(n, block_size, n_tokens):
+def test_validation_windows_are_distinct_and_cover_eval_tokens(n, block_size, n_tokens):
     tokens = tokens_of(n)
     windows = validation_windows(tokens, block_size, n_tokens)
     assert len(set(windows)) == len(windows)
     inputs, targets = validation_batch(tokens, block_size, windows)
     check_inputs_precede(inputs, targets, n)
-    n_targets = int((targets != IGNORED).sum())
+    n_targets = int((targets != IGNORE_INDEX).sum())
     if n_tokens == 0 or n_tokens >= n:
-        assert sorted(targets[targets != IGNORED].tolist()) == list(range(n))
+        assert sorted(targets[targets != IGNORE_INDEX].tolist()) == list(range(n))
     else:
         assert n_tokens - block_size < n_targets < n_tokens + block_size
 
 
-def test_validation_windows_are_spread_over_the_split():
+def test_validation_windows_are_evenly_spaced():
     assert validation_windows(tokens_of(1000), 10, 100).tolist() == list(range(0, 100, 10))
 
 
-@given(n=sizes, quarter=sizes, batch_size=sizes, n_pieces=st.sampled_from([1, 2, 4]))
-def test_pieces_hold_what_their_window_holds_in_order(n, quarter, batch_size, n_pieces):
+@given(n=sizes, quarter=sizes, batch_size=sizes, n_chunks=st.sampled_from([1, 2, 4]))
+def test_chunks_concatenate_to_their_window(n, quarter, batch_size, n_chunks):
     whole = training_batch(tokens_of(n), 4 * quarter, batch_size, seed=1, step=2)
-    cut = training_batch(tokens_of(n), 4 * quarter, batch_size, 1, 2, n_pieces)
+    cut = training_batch(tokens_of(n), 4 * quarter, batch_size, 1, 2, n_chunks)
     for of_window, of_pieces in zip(whole, cut, strict=True):
-        assert of_pieces.shape == (batch_size * n_pieces, 4 * quarter // n_pieces)
+        assert of_pieces.shape == (batch_size * n_chunks, 4 * quarter // n_chunks)
         assert (of_pieces.flatten() == of_window.flatten()).all()

@@ -1,4 +1,4 @@
-"""Two processes train like one, stop and go on like one, and end together."""
+"""Tests of training on several ranks."""
 
 import json
 import signal
@@ -17,10 +17,18 @@ from hypothesis import strategies as st
 from slm.core.errors import UserError
 from slm.model.device import _device
 from slm.model.gpt import load_model
-from slm.train import distributed as parallel
-from slm.train.distributed import any_rank, from_first, gathered, own_share, sum_over_ranks
-from slm.train.launch import _free_port, how_many, together
-from slm.train.resume import _check_same
+from slm.train import distributed
+from slm.train.checkpoints import check_same_inputs
+from slm.train.distributed import (
+    _free_port,
+    all_gather,
+    all_reduce_sum,
+    any_rank,
+    broadcast_tensors,
+    choose_world_size,
+    process_group,
+    shard,
+)
 from tests import killing
 from tests.killing import DVC, STAGE, copy, descendants, digests, last_step, run
 from tests.project import ROOT, change_params
@@ -38,49 +46,49 @@ def found(tmp_path_factory):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_two_processes_have_the_losses_and_gradients_of_one(found, case, tmp_path, monkeypatch):
+def test_two_ranks_match_one(found, case, tmp_path, monkeypatch):
     values, folder = found
     monkeypatch.chdir(tmp_path)
     alone = trained(case)
-    losses, norms, looks = values[case][0]
-    assert values[case][1] == [losses, norms, looks]
+    losses, norms, evals = values[case][0]
+    assert values[case][1] == [losses, norms, evals]
     assert losses == pytest.approx([point.train_loss for point in alone.train_curve], abs=1e-4)
     assert norms == pytest.approx([point.grad_norm for point in alone.train_curve], rel=1e-2)
-    assert looks == pytest.approx([point.val_loss for point in alone.validation_curve], abs=1e-4)
-    assert looks[-1] < looks[0] - 0.3
+    assert evals == pytest.approx([point.val_loss for point in alone.val_curve], abs=1e-4)
+    assert evals[-1] < evals[0] - 0.3
     ours = load_model(folder / case).state_dict()
     for name, weight in load_model(Path(case)).state_dict().items():
         torch.testing.assert_close(ours[name], weight, atol=2e-3, rtol=0, msg=name)
 
 
-def test_their_weights_stay_the_same_and_their_random_numbers_differ(found):
+def test_ranks_share_weights_and_have_own_rng(found):
     values, _ = found
     assert len(values["weights"]) == len(values["random"]) == 2
     assert values["weights"][0] == values["weights"][1]
     assert values["random"][0] != values["random"][1]
 
 
-def test_the_second_process_gets_the_tensors_of_the_first(found):
+def test_broadcast_sends_tensors_of_rank0(found):
     assert found[0]["sent"] == [{"a": [[7.0] * 3] * 2}] * 2
 
 
-def test_a_process_by_itself_exchanges_nothing():
+def test_single_process_needs_no_process_group():
     tensors = {"a": torch.ones(2)}
-    sum_over_ranks([tensors["a"]])
+    all_reduce_sum([tensors["a"]])
     assert tensors["a"].tolist() == [1, 1]
-    assert from_first(tensors) is tensors
-    assert (any_rank(True, False), gathered("a")) == ([True, False], ["a"])
+    assert broadcast_tensors(tensors) is tensors
+    assert (any_rank(True, False), all_gather("a")) == ([True, False], ["a"])
     assert not torch.distributed.is_initialized()
 
 
 @given(n_rows=st.integers(0, 50), n=st.integers(1, 9))
-def test_the_shares_of_all_are_the_rows_and_about_as_large(n_rows, n):
+def test_shards_cover_all_sequences_evenly(n_rows, n):
     rows, shares = np.arange(n_rows), []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parallel, "n_ranks", lambda: n)
+        patch.setattr(distributed, "world_size", lambda: n)
         for i in range(n):
-            patch.setattr(parallel, "rank", lambda i=i: i)
-            shares.append(own_share(rows))
+            patch.setattr(distributed, "rank", lambda i=i: i)
+            shares.append(shard(rows))
     assert np.concatenate(shares).tolist() == rows.tolist()
     sizes = [len(share) for share in shares]
     assert max(sizes) - min(sizes) <= 1
@@ -97,28 +105,26 @@ def test_the_shares_of_all_are_the_rows_and_about_as_large(n_rows, n):
         ("1", 7, 8, 1),
     ],
 )
-def test_there_is_a_process_for_each_gpu_that_can_have_as_many_rows_as_any(
-    monkeypatch, asked, n_rows, n_gpus, n
-):
+def test_world_size_divides_sequences(monkeypatch, asked, n_rows, n_gpus, n):
     monkeypatch.delenv("SLM_PROCESSES", raising=False)
     if asked is not None:
         monkeypatch.setenv("SLM_PROCESSES", asked)
-    assert how_many(n_rows, usual=n_gpus, most=n_gpus) == n
+    assert choose_world_size(n_rows, default=n_gpus, maximum=n_gpus) == n
 
 
 @pytest.mark.parametrize("asked", ["x", "", "0", "-1", "1.0", "3", "8", "02", "99999"])
-def test_a_number_of_processes_that_cannot_be_is_named_with_those_that_can(monkeypatch, asked):
+def test_wrong_slm_processes_is_refused_with_choices(monkeypatch, asked):
     monkeypatch.setenv("SLM_PROCESSES", asked)
     line = r"must be one of 1, 2, 4, which divide train\.batch_size × train\.grad_accum_steps = 8"
     with pytest.raises(UserError, match=f"^SLM_PROCESSES: {line}, got {asked!r}$"):
-        how_many(8, usual=1, most=6)
+        choose_world_size(8, default=1, maximum=6)
 
 
-def test_rows_that_the_processes_of_torchrun_cannot_share_are_named(monkeypatch):
+def test_torchrun_world_size_must_divide_sequences(monkeypatch):
     for name, value in {"SLM_DEVICE": "cpu", "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "3"}.items():
         monkeypatch.setenv(name, value)
     line = r"^train\.batch_size × train\.grad_accum_steps: must be a multiple of 3"
-    with pytest.raises(UserError, match=line), together(8, "unused"):
+    with pytest.raises(UserError, match=line), process_group(8, "unused"):
         pass
 
 
@@ -132,20 +138,20 @@ def test_rows_that_the_processes_of_torchrun_cannot_share_are_named(monkeypatch)
         ("cpu", "1", "cpu"),
     ],
 )
-def test_each_process_has_a_gpu_of_its_own(name, local_rank, device):
+def test_each_rank_has_its_own_gpu(name, local_rank, device):
     assert _device(name, n_cuda=2, local_rank=local_rank) == torch.device(device)
 
 
-def test_a_process_too_many_for_the_gpus_is_told_so():
+def test_more_ranks_than_gpus_are_refused():
     with pytest.raises(UserError, match=r"cuda:0, cuda:1, cpu on this machine, got 'cuda:2'$"):
         _device("auto", n_cuda=2, local_rank="2")
 
 
-def test_a_machine_with_other_inputs_is_named():
+def test_rank_with_other_inputs_is_refused():
     inputs = {"params": {"train": {"seed": 1}}, "files": {"a.py": "1", "b.py": "2"}, "versions": {}}
-    _check_same([inputs, dict(inputs)])
-    with pytest.raises(UserError, match=r"^process 2 of 2 has other files than the first: b\.py, c\.py$"):
-        _check_same([inputs, {**inputs, "files": {"a.py": "1", "c.py": "3"}}])
+    check_same_inputs([inputs, dict(inputs)])
+    with pytest.raises(UserError, match=r"^rank 1: files differ from rank 0: b\.py, c\.py$"):
+        check_same_inputs([inputs, {**inputs, "files": {"a.py": "1", "c.py": "3"}}])
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +185,7 @@ def started(folder: Path, *command: str) -> tuple[subprocess.Popen[str], list[ps
     return process, descendants(process.pid)
 
 
-def test_interrupted_and_killed_two_processes_end_with_the_same_bytes_and_no_orphan(project, tmp_path, two):
+def test_two_rank_resume_is_bitwise_identical(project, tmp_path, two):
     whole, folder = (copy(project, tmp_path / name) for name in ("whole", "parts"))
     assert run(whole, *STAGE, SLM_CHECKPOINT_INTERVAL="1000").returncode == 0
     for number, status in ((signal.SIGTERM, 130), (signal.SIGKILL, -9)):
@@ -188,11 +194,11 @@ def test_interrupted_and_killed_two_processes_end_with_the_same_bytes_and_no_orp
         said = process.communicate(timeout=60)[1]
         assert process.returncode == status
         assert not psutil.wait_procs(others, timeout=30)[1], "an orphan goes on training"
-        assert said.count("interrupted by SIGTERM after step") == (number == signal.SIGTERM)
+        assert said.count("interrupted (SIGTERM) at step") == (number == signal.SIGTERM)
     step = last_step(folder / ".slm/checkpoints")
     result = run(folder, *STAGE)
     assert result.returncode == 0, result.stderr
-    assert result.stderr.count(f"training: goes on after step {step:,} of 200\n") == 1
+    assert result.stderr.count(f"training: resuming from step {step:,}/200\n") == 1
     assert digests(folder) == digests(whole)
     log = [json.loads(line) for line in (folder / ".slm/log.jsonl").read_text().splitlines()]
     trained = [entry for entry in log if entry["stage"] == "train"]
@@ -200,20 +206,20 @@ def test_interrupted_and_killed_two_processes_end_with_the_same_bytes_and_no_orp
     assert (trained[-1]["first_step"], trained[-1]["processes"]) == (step, 2)
 
 
-def test_where_one_process_is_killed_the_training_fails_and_says_so(project, tmp_path, two):
+def test_killed_rank_fails_the_run(project, tmp_path, two):
     process, (other,) = started(endless(project, tmp_path / "project"), *STAGE)
     other.kill()
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 1
-    assert "training: process 2 of 2 was ended by signal 9" in said
+    assert "training: rank 1 was ended by signal 9" in said
     assert [line.startswith("error: ") for line in said.splitlines()].count(True) == 1
-    assert "error: another process of this training is gone or cannot be reached: " in said
+    assert "error: lost connection to another rank: " in said
     assert "Traceback" not in said
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("whom", ["second", "dvc", "dvc, at once"])
-def test_a_signal_to_the_second_process_or_to_dvc_stops_both(project, tmp_path, two, whom):
+def test_signal_to_any_process_stops_all_ranks(project, tmp_path, two, whom):
     folder = endless(project, tmp_path / "project")
     process, below = started(folder, *(STAGE if whom == "second" else DVC))
     if whom == "second":
@@ -227,9 +233,7 @@ def test_a_signal_to_the_second_process_or_to_dvc_stops_both(project, tmp_path, 
 
 
 @pytest.mark.slow
-def test_machines_of_torchrun_have_the_bytes_of_one_and_what_they_made_enters_the_cache(
-    project, tmp_path, two
-):
+def test_torchrun_nodes_match_one_machine(project, tmp_path, two):
     folders = [copy(project, tmp_path / name) for name in ("a", "b")]
     torchrun = ["-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
     torchrun += ["--master-addr", "localhost", "--master-port", str(_free_port())]
@@ -252,7 +256,7 @@ def test_machines_of_torchrun_have_the_bytes_of_one_and_what_they_made_enters_th
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_signal_to_torchrun_saves_a_state_and_leaves_no_orphan(project, tmp_path, two, number):
+def test_signal_to_torchrun_saves_checkpoint(project, tmp_path, two, number):
     folder = endless(project, tmp_path / "project")
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     process, below = started(folder, sys.executable, *torchrun, "-m", "stages.train")

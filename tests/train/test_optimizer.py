@@ -1,4 +1,4 @@
-"""AdamW and Muon, against their formulas."""
+"""Tests of AdamW and Muon against their formulas."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from slm.model.gpt import GPT, new_gpt
-from slm.train.optimizer import build_optimizers
+from slm.train.state import build_optimizers
 from tests.tiny import model_params, train_params
 
 PARAMS = train_params(learning_rate=0.01, weight_decay=0.3, beta1=0.8, beta2=0.95)
@@ -17,7 +17,7 @@ def tiny() -> GPT:
     return new_gpt(model_params(), vocab_size=10)
 
 
-def test_matrices_decay_and_vectors_do_not():
+def test_only_matrices_have_weight_decay():
     model = tiny()
     decay = {
         id(p): group["weight_decay"]
@@ -30,7 +30,7 @@ def test_matrices_decay_and_vectors_do_not():
         assert decay[id(parameter)] == (0.0 if is_vector else 0.3), name
 
 
-def test_two_steps_are_those_of_the_formulas():
+def test_adamw_matches_formula():
     model = tiny()
     (optimizer,) = build_optimizers(model, PARAMS)
     expected = {name: p.detach().double() for name, p in model.named_parameters()}
@@ -57,7 +57,7 @@ MUON = train_params(optimizer="muon", learning_rate=0.01, weight_decay=0.3)
 
 @pytest.mark.parametrize("architecture", ["gpt2", "rope"])
 @pytest.mark.parametrize("tie_embeddings", [True, False])
-def test_muon_moves_the_matrices_of_the_blocks_and_adamw_all_else(architecture, tie_embeddings):
+def test_muon_updates_block_matrices_and_adamw_the_rest(architecture, tie_embeddings):
     model = new_gpt(model_params(architecture=architecture, tie_embeddings=tie_embeddings), vocab_size=10)
     adamw, muon = (
         {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
@@ -72,7 +72,7 @@ def test_muon_moves_the_matrices_of_the_blocks_and_adamw_all_else(architecture, 
 
 
 @pytest.mark.parametrize("part", ["attention.out", "mlp.up", "mlp.down"])
-def test_a_step_of_muon_turns_and_stretches_but_favours_no_direction(part):
+def test_muon_update_is_nearly_orthogonal(part):
     """Its singular values are those of an orthogonal matrix, roughly, at the size that AdamW's steps have."""
     torch.manual_seed(0)
     model = new_gpt(model_params(n_embd=24), vocab_size=10)

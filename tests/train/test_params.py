@@ -1,4 +1,4 @@
-"""The section `train`: errors name the key, the value and what is expected."""
+"""Tests of the section `train` of params.yaml."""
 
 import pytest
 
@@ -44,5 +44,5 @@ def test_compile_is_auto_or_a_boolean():
     assert line == "params.yaml: train.compile: must be 'auto' or a valid boolean, got 'yes'"
 
 
-def test_the_extremes_are_expected():
+def test_extreme_values_are_valid():
     train_params(min_lr=0.01, warmup_steps=20, weight_decay=0.0, beta1=0.0, grad_clip=0.0)

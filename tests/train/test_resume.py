@@ -1,4 +1,4 @@
-"""A training that is interrupted ends with the same bytes as one that is not."""
+"""Tests of resuming: an interrupted run ends with the bytes of an uninterrupted one."""
 
 import json
 import signal
@@ -14,10 +14,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from slm.core.errors import UserError
+from slm.core.errors import Interrupted, UserError
 from slm.core.tables import write_rows
 from slm.results.train import TrainPoint, ValidationPoint
-from slm.train.resume import Resume
+from slm.train.checkpoints import RunInputs
 from slm.train.trainer import train
 from tests import killing
 from tests.killing import DVC, STAGE, copy, digests, last_step, run, run_killed
@@ -35,11 +35,11 @@ def saves_at_every_step(monkeypatch):
 def trained(out: Path, root: Path, dropout: float = 0.1, **changes):
     """Train with states below `root`; the result, after all its files were written to `out`."""
     inputs = {"params": {"train": {**TRAIN_VALUES, **changes}, "model": {"dropout": dropout}}}
-    resume = Resume(root, inputs)
+    run_inputs = RunInputs(root, inputs)
     params = train_params(**changes)
-    result = train(model_params(dropout=dropout), params, windows(params), VOCAB, out, resume)
+    result = train(model_params(dropout=dropout), params, windows(params), VOCAB, out, run_inputs)
     write_rows(out / "train.csv", TrainPoint, result.train_curve)
-    write_rows(out / "val.csv", ValidationPoint, result.validation_curve)
+    write_rows(out / "val.csv", ValidationPoint, result.val_curve)
     facts = result.metrics.model_dump() | result.summary.model_dump()
     (out / "train.json").write_text(json.dumps(facts))
     return result
@@ -73,7 +73,7 @@ HARD = {"max_steps": 120, "eval_interval": 7, "grad_accum_steps": 2, "patience":
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_training_that_signals_stop_ends_with_the_same_bytes(tmp_path, dtype):
+def test_resume_after_signals_is_bitwise_identical(tmp_path, dtype):
     trained(tmp_path / "whole", tmp_path / "states of whole", **HARD, dtype=dtype)
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     for step, number in (
@@ -83,7 +83,9 @@ def test_a_training_that_signals_stop_ends_with_the_same_bytes(tmp_path, dtype):
         (97, signal.SIGTERM),
     ):
         with (
-            pytest.raises(KeyboardInterrupt, match=f" by {number.name} after step .* is kept"),
+            pytest.raises(
+                Interrupted, match=rf"^interrupted \({number.name}\) at step .*; checkpoint saved at step"
+            ),
             signal_after(step, tmp_path / "states", number),
         ):
             trained(tmp_path / "parts", tmp_path / "states", **HARD, dtype=dtype)
@@ -93,7 +95,7 @@ def test_a_training_that_signals_stop_ends_with_the_same_bytes(tmp_path, dtype):
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
 
-def test_a_torn_state_costs_the_steps_since_the_one_before_it_and_nothing_else(tmp_path, capsys):
+def test_resume_after_corrupt_checkpoint_is_bitwise_identical(tmp_path, capsys):
     trained(tmp_path / "whole", tmp_path / "other states", **HARD)
     with pytest.raises(KeyboardInterrupt), signal_after(50, tmp_path / "states", signal.SIGINT):
         trained(tmp_path / "again", tmp_path / "states", **HARD)
@@ -101,11 +103,11 @@ def test_a_torn_state_costs_the_steps_since_the_one_before_it_and_nothing_else(t
     newest.write_bytes(newest.read_bytes()[:-1])
     result = trained(tmp_path / "again", tmp_path / "states", **HARD)
     assert result.measured["first_step"] == int(before.name[:10]) >= 49
-    assert "it is torn" in capsys.readouterr().err
+    assert "corrupt file (checksum mismatch)" in capsys.readouterr().err
     assert contents(tmp_path / "again") == contents(tmp_path / "whole")
 
 
-def test_a_finished_training_that_runs_again_takes_no_step_and_writes_the_same(tmp_path, monkeypatch):
+def test_finished_run_repeats_without_steps(tmp_path, monkeypatch):
     for name in ("a", "b"):
         result = trained(tmp_path / name, tmp_path / "states")
     assert result.measured["first_step"] == 20
@@ -118,9 +120,7 @@ def test_a_finished_training_that_runs_again_takes_no_step_and_writes_the_same(t
 @pytest.mark.parametrize(
     ("schedule", "decay_steps", "first_step"), [("wsd", 0, 20), ("wsd", 6, 14), ("cosine", 0, 0)]
 )
-def test_more_steps_carry_a_finished_run_on_where_the_schedule_allows(
-    tmp_path, schedule, decay_steps, first_step
-):
+def test_longer_wsd_run_extends_finished_one(tmp_path, schedule, decay_steps, first_step):
     changes = {"schedule": schedule, "decay_steps": decay_steps, "eval_interval": 8}
     trained(tmp_path / "short", tmp_path / "states", **changes)
     longer = trained(tmp_path / "longer", tmp_path / "states", **changes, max_steps=45)
@@ -130,17 +130,19 @@ def test_more_steps_carry_a_finished_run_on_where_the_schedule_allows(
 
 
 @pytest.mark.parametrize("change", [{"seed": 2}, {"learning_rate": 0.02}, {"eval_tokens": 100}])
-def test_other_params_do_not_go_on_from_these_states(tmp_path, change):
+def test_other_params_start_from_scratch(tmp_path, change):
     trained(tmp_path / "a", tmp_path / "states")
     assert trained(tmp_path / "b", tmp_path / "states", **change).measured["first_step"] == 0
 
 
-def test_other_code_data_or_threads_do_not_go_on_from_these_states(tmp_path, monkeypatch):
+def test_other_inputs_or_threads_start_from_scratch(tmp_path, monkeypatch):
     def first_step(inputs) -> int:
         short = {"max_steps": 3}  # more threads than cores wait for each other
-        resume = Resume(tmp_path / "states", {"params": {"train": {**TRAIN_VALUES, **short}}, **inputs})
+        run_inputs = RunInputs(
+            tmp_path / "states", {"params": {"train": {**TRAIN_VALUES, **short}}, **inputs}
+        )
         params = train_params(**short)
-        result = train(model_params(), params, windows(params), VOCAB, tmp_path / "out", resume)
+        result = train(model_params(), params, windows(params), VOCAB, tmp_path / "out", run_inputs)
         return result.measured["first_step"]
 
     assert [first_step({"files": "a"}), first_step({"files": "a"}), first_step({"files": "b"})] == [0, 3, 0]
@@ -152,7 +154,7 @@ def test_other_code_data_or_threads_do_not_go_on_from_these_states(tmp_path, mon
         torch.set_num_threads(before)
 
 
-def test_a_loss_that_is_no_number_leaves_the_last_good_state(tmp_path):
+def test_nan_loss_keeps_last_finite_checkpoint(tmp_path):
     blows_up = {"learning_rate": 10.0, "min_lr": 10.0, "warmup_steps": 0, "weight_decay": 1e30}
     with pytest.raises(UserError, match="the training loss is nan"):
         trained(tmp_path / "out", tmp_path / "states", **blows_up, eval_interval=200)
@@ -180,19 +182,19 @@ def whole(project, tmp_path_factory):
 @pytest.mark.parametrize(
     "command", [STAGE, pytest.param(DVC, marks=pytest.mark.slow)], ids=["the stage", "dvc"]
 )
-def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_bytes(tmp_path, project, whole, command):
+def test_resume_after_sigkill_is_bitwise_identical(tmp_path, project, whole, command):
     folder, random = copy(project, tmp_path), Random(len(command))
     steps = [run_killed(folder, command, signal.SIGKILL, random) for _ in range(2)]
     assert 0 < steps[0] < steps[1] < killing.LONG["train"]["max_steps"]
     result = run(folder, *DVC)
     assert result.returncode == 0, result.stderr
-    assert f"goes on after step {steps[-1]:,} of 600" in result.stderr
+    assert f"resuming from step {steps[-1]:,}/600" in result.stderr
     assert (digests(folder), (folder / "dvc.lock").read_text()) == whole
     log = [json.loads(line) for line in (folder / ".slm/log.jsonl").read_text().splitlines()]
     assert (log[-1]["stage"], log[-1]["result"], log[-1]["first_step"]) == ("train", "done", steps[-1])
 
 
-def test_a_second_trainer_ends_with_a_line_while_the_first_goes_on(tmp_path, project, whole):
+def test_second_process_on_same_run_fails_with_a_line(tmp_path, project, whole):
     folder = copy(project, tmp_path)
     first = subprocess.Popen(STAGE, cwd=folder, env=killing.environment_of(), stderr=subprocess.DEVNULL)
     try:
@@ -209,7 +211,7 @@ def test_a_second_trainer_ends_with_a_line_while_the_first_goes_on(tmp_path, pro
 
 
 @pytest.mark.slow
-def test_two_queued_experiments_train_side_by_side_each_with_its_own_state(tmp_path, project):
+def test_parallel_queued_experiments_have_own_checkpoints(tmp_path, project):
     folder = copy(project, tmp_path)
     commit(folder)
     dvc = DVC[:3]

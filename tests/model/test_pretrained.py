@@ -1,4 +1,4 @@
-"""Training that starts from a folder in Hugging Face's layout."""
+"""Tests of reading initial weights in Hugging Face's format."""
 
 import json
 from pathlib import Path
@@ -11,8 +11,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model
 from slm.core.config import NOT_SET
 from slm.core.errors import UserError
 from slm.export.huggingface import write_folder
-from slm.model.gpt import load_model, n_params, new_gpt
-from slm.train.pretrained import read_pretrained
+from slm.model.gpt import count_params, load_model, new_gpt
+from slm.model.huggingface import read_pretrained
 from slm.train.trainer import train
 from tests.exporting import MODELS, random_model, write_project
 from tests.tiny import model_params, train_params
@@ -51,7 +51,7 @@ def change_weights(folder, change):
     save_file(weights, folder / "model.safetensors")
 
 
-def test_an_exported_model_comes_back(exported):
+def test_exported_model_is_read_back(exported):
     model, folder = exported
     other = new_gpt(model.params, model.vocab_size)
     other.load_state_dict(read(model, folder))
@@ -62,7 +62,7 @@ def test_an_exported_model_comes_back(exported):
 @pytest.mark.parametrize(
     "kind", [GPT2LMHeadModel, GPT2Model]
 )  # with a prefix, and without, as it was published
-def test_a_gpt2_of_transformers_is_the_model_that_training_begins_with(tmp_path, kind):
+def test_gpt2_from_transformers_has_same_logits(tmp_path, kind):
     torch.manual_seed(0)
     config = GPT2Config(vocab_size=VOCAB, n_positions=8, bos_token_id=0, eos_token_id=0, **GPT2)
     theirs = kind(config)
@@ -80,12 +80,12 @@ def test_a_gpt2_of_transformers_is_the_model_that_training_begins_with(tmp_path,
     torch.testing.assert_close(model(ids), hidden @ gpt2.wte.weight.T)
 
 
-def test_training_begins_where_the_exported_model_ended(tmp_path):
+def test_training_starts_from_given_weights(tmp_path):
     params, steps = model_params(), train_params(max_steps=30, eval_interval=10)
     first = train(params, steps, windows(steps), VOCAB, tmp_path / "models")
     weights = load_model(tmp_path / "models").state_dict()
     second = train(params, steps, windows(steps), VOCAB, tmp_path / "second", weights=weights)
-    assert second.validation_curve[0].val_loss == first.summary.best_val_loss
+    assert second.val_curve[0].val_loss == first.summary.best_val_loss
     assert second.summary.best_val_loss < first.summary.best_val_loss
 
 
@@ -115,7 +115,7 @@ def test_read_pretrained_without_a_folder_returns_none(tmp_path):
         ({"activation": "swiglu"}, ["activation: must be gelu with train.init_from start, got swiglu"]),
     ],
 )
-def test_each_param_that_differs_has_its_line(tmp_path, monkeypatch, changes, lines):
+def test_each_mismatched_param_has_a_line(tmp_path, monkeypatch, changes, lines):
     monkeypatch.chdir(tmp_path)
     model, tokenizer, about = write_project(tmp_path, "gelu")
     write_folder(model, tokenizer, about, tmp_path / "start")
@@ -127,7 +127,7 @@ def test_each_param_that_differs_has_its_line(tmp_path, monkeypatch, changes, li
     assert all(f"model.{start}" in line for line, start in zip(found, lines, strict=True))
 
 
-def test_another_architecture_is_named_with_what_is_allowed(exported):
+def test_other_architecture_is_refused(exported):
     model, folder = exported
     is_classic = model.params.architecture == "gpt2"
     other = "rope" if is_classic else "gpt2"
@@ -138,7 +138,7 @@ def test_another_architecture_is_named_with_what_is_allowed(exported):
     assert said.endswith("model_type: must be one of gpt2, nanochat, qwen3, got 'llama'")
 
 
-def test_what_no_model_of_the_project_has_is_named(exported):
+def test_unsupported_config_value_is_refused(exported):
     model, folder = exported
     key, value = {
         "gpt2": ("layer_norm_epsilon", 1e-6),
@@ -148,7 +148,7 @@ def test_what_no_model_of_the_project_has_is_named(exported):
     assert f"config.json: {key}: must be " in line_of(model, folder)
 
 
-def test_a_nanochat_with_a_soft_cap_by_default_is_no_model_of_the_project(tmp_path):
+def test_nanochat_default_softcap_is_refused(tmp_path):
     model, tokenizer, about = write_project(tmp_path, "gelu")
     write_folder(model, tokenizer, about, tmp_path / "start")
     config = json.loads((tmp_path / "start/config.json").read_text())
@@ -157,26 +157,28 @@ def test_a_nanochat_with_a_soft_cap_by_default_is_no_model_of_the_project(tmp_pa
     assert line_of(model, tmp_path / "start").endswith("config.json: final_logit_softcapping: missing")
 
 
-def test_other_tokens_are_named(exported):
+def test_other_vocabulary_is_refused(exported):
     model, folder = exported
     path = folder / "tokenizer.json"
     content = json.loads(path.read_text())
     vocabulary = content["model"]["vocab"]
     vocabulary["e"], vocabulary["t"] = vocabulary["t"], vocabulary["e"]
     path.write_text(json.dumps(content))
-    assert "tokenizer.json: 2 of 300 tokens are not those of " in line_of(model, folder)
+    assert "tokenizer.json: 2 of 300 tokens differ from " in line_of(model, folder)
     path.unlink()
     assert read(model, folder)
     change_json(folder / "config.json", vocab_size=50257)
-    assert line_of(model, folder).endswith("vocab_size: 50257 found, the tokens are of 300")
+    assert line_of(model, folder).endswith("vocab_size: must be 300, the size of the tokenizer, got 50257")
 
 
-def test_missing_and_surplus_weights_are_named(exported):
+def test_missing_and_extra_weights_are_refused(exported):
     model, folder = exported
     change_weights(folder, lambda weights: weights.update({"model.zebra": torch.zeros(1)}))
-    assert "model.zebra: torch.float32 of shape (1,) found, nothing expected" in line_of(model, folder)
+    assert "model.zebra: must be absent to match config.json, got torch.float32 of shape (1,)" in line_of(
+        model, folder
+    )
     change_weights(folder, lambda weights: (weights.pop("model.zebra"), weights.pop(min(weights))))
-    assert ": nothing found, torch.float32 of shape " in line_of(model, folder)
+    assert line_of(model, folder).endswith("got absent")
     for name in ("model.safetensors", "config.json"):
         (folder / name).unlink()
         assert line_of(model, folder).endswith(
@@ -184,7 +186,7 @@ def test_missing_and_surplus_weights_are_named(exported):
         )
 
 
-def test_weights_of_16_bits_are_read_and_a_head_that_is_stored_twice_counts_once(tmp_path):
+def test_half_precision_and_duplicate_head_are_read(tmp_path):
     model, tokenizer, about = write_project(tmp_path, "gpt2")
     write_folder(model, tokenizer, about, tmp_path / "start")
     expected = read(model, tmp_path / "start")
@@ -195,6 +197,6 @@ def test_weights_of_16_bits_are_read_and_a_head_that_is_stored_twice_counts_once
 
     change_weights(tmp_path / "start", halve)
     found = read(model, tmp_path / "start")
-    assert sum(weight.numel() for weight in found.values()) == n_params(model)
+    assert sum(weight.numel() for weight in found.values()) == count_params(model)
     for name, weight in found.items():
         assert torch.equal(weight, expected[name].half().float())

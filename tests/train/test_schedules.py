@@ -1,4 +1,4 @@
-"""The learning rate over time."""
+"""Tests of the learning-rate and sequence-length schedules."""
 
 import math
 
@@ -6,18 +6,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from slm.train.schedule import end_begins, learning_rate, n_pieces
+from slm.train.params import decay_start, learning_rate, n_chunks
 from tests.tiny import train_params
 
 PARAMS = train_params(learning_rate=1e-2, min_lr=1e-3, warmup_steps=10, max_steps=110)
 
 
-def test_warm_up_rises_in_equal_steps_to_the_highest():
+def test_warmup_is_linear_to_peak():
     rates = [learning_rate(step, PARAMS) for step in range(11)]
     assert rates == pytest.approx([1e-2 * k / 11 for k in range(1, 12)])
 
 
-def test_decay_is_half_a_cosine_down_to_the_minimum():
+def test_cosine_decay_ends_at_min_lr():
     for step in range(10, 110):
         expected = 1e-3 + 9e-3 * math.cos(math.pi * (step - 10) / 200) ** 2  # by the half-angle formula
         assert learning_rate(step, PARAMS) == pytest.approx(expected)
@@ -26,16 +26,16 @@ def test_decay_is_half_a_cosine_down_to_the_minimum():
 
 
 @pytest.mark.parametrize("warmup_steps", [0, 1, 5])
-def test_every_step_learns_even_in_the_shortest_runs(warmup_steps):
+def test_learning_rate_is_positive_in_short_runs(warmup_steps):
     params = train_params(learning_rate=1e-2, min_lr=0.0, warmup_steps=warmup_steps, max_steps=5)
     assert all(0 < learning_rate(step, params) <= 1e-2 for step in range(5))
 
 
-def test_a_plateau_ends_in_a_straight_line_to_the_minimum():
+def test_wsd_decay_is_linear_to_min_lr():
     params = train_params(
         schedule="wsd", learning_rate=1e-2, min_lr=2e-3, warmup_steps=10, max_steps=110, decay_steps=40
     )
-    assert end_begins(params) == 70
+    assert decay_start(params) == 70
     assert {learning_rate(step, params) for step in range(10, 71)} == {1e-2}
     assert learning_rate(90, params) == pytest.approx((1e-2 + 2e-3) / 2)
     falls = [learning_rate(step, params) - learning_rate(step + 1, params) for step in range(70, 109)]
@@ -44,7 +44,7 @@ def test_a_plateau_ends_in_a_straight_line_to_the_minimum():
 
 @example(1e-2, 0.1, 5)  # 1e-3 + (1e-2 - 1e-3) is not 1e-2
 @given(st.floats(1e-6, 1e-1), st.floats(0, 1), st.integers(1, 50))
-def test_before_the_end_neither_the_minimum_nor_the_length_changes_a_bit(highest, share, decay_steps):
+def test_wsd_plateau_is_bitwise_independent_of_decay_keys(highest, share, decay_steps):
     params = train_params(
         schedule="wsd",
         learning_rate=highest,
@@ -58,7 +58,7 @@ def test_before_the_end_neither_the_minimum_nor_the_length_changes_a_bit(highest
     ]
 
 
-def test_windows_are_cut_into_4_then_2_then_left_whole():
+def test_seq_len_warmup_has_4_then_2_then_1_chunks():
     params = train_params(seq_len_warmup_steps=5)
-    assert [n_pieces(step, params) for step in range(8)] == [4, 4, 4, 2, 2, 1, 1, 1]
-    assert n_pieces(0, train_params(seq_len_warmup_steps=0)) == 1
+    assert [n_chunks(step, params) for step in range(8)] == [4, 4, 4, 2, 2, 1, 1, 1]
+    assert n_chunks(0, train_params(seq_len_warmup_steps=0)) == 1
