@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from ruamel.yaml import YAML
-from slm.train.schedule import learning_rate
+from slm.train.params import learning_rate
 from torch import nn
 from transformers import GPT2LMHeadModel
 
