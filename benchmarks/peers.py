@@ -125,10 +125,10 @@ class Peer:
 
 def update(side: TrainState | Peer, batch: Batch, lr: float) -> None:
     """Take a training step."""
-    if isinstance(side, Peer):
-        side.step(batch, lr)
-    else:
+    if isinstance(side, TrainState):
         train_step(side, batch, lr)
+    else:
+        side.step(batch, lr)
 
 
 def _adamw(model: nn.Module, beta2: float) -> torch.optim.Optimizer:

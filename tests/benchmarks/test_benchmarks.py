@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from ruamel.yaml import YAML
-from slm.train.params import learning_rate
 from torch import nn
 from transformers import GPT2LMHeadModel
 
@@ -30,6 +29,7 @@ from slm.generate.batch import generate
 from slm.model.gpt import count_params, cross_entropy, new_gpt
 from slm.model.huggingface import to_weights
 from slm.tokenizer.tokenizer import END_OF_TEXT
+from slm.train.params import learning_rate
 from tests.exporting import BLOCK_SIZE, random_model, small_tokenizer
 from tests.tiny import model_params, sample_params, train_params
 
@@ -109,9 +109,9 @@ def test_the_batches_of_nanogpt_are_windows_with_the_next_token_as_target():
 
 def test_a_peer_learns_by_its_steps():
     peer = Peer("transformers", SHAPE, dtype="float32")
-    before = peer.step(IDS, IDS, lr=0.01)
+    before = peer.step((IDS, IDS), lr=0.01)
     for _ in range(20):
-        after = peer.step(IDS, IDS, lr=0.01)
+        after = peer.step((IDS, IDS), lr=0.01)
     assert after < before - 0.5
     assert peer.logits(IDS).shape == (2, 8, 11)
 
@@ -174,7 +174,7 @@ def test_time_and_tokens_of_a_run_count_the_first_step_and_no_look_at_the_valida
         model, device, dtype = nn.Linear(2, 3), torch.device("cpu"), torch.float32
         steps = 0
 
-        def step(self, inputs, targets, lr):
+        def step(self, batch, lr):
             nonlocal now
             now += 10.0 if self.steps == 0 else 1.0
             self.steps += 1
