@@ -115,7 +115,7 @@ def test_a_stage_that_was_edited_under_fails_and_dvc_records_nothing(tmp_path):
     change_params(folder, {"model": {"n_layer": 1}})  # as it was: what was learned is not lost
     again = run(folder, *STAGE)
     assert again.returncode == 0
-    assert "goes on after step 300 of 300" in again.stderr
+    assert "resuming from step 300/300" in again.stderr
 
 
 def test_a_wrong_section_is_a_line_before_anything_else(project, capsys):
