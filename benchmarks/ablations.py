@@ -1,12 +1,12 @@
-"""What each choice of a recipe is worth at the same wall clock, over several seeds.
+"""Ablate the choices of a training recipe at equal wall-clock time, over several seeds.
 
     python -m benchmarks.ablations --tokens data/tokens [--params benchmarks/race.yaml] [--seeds 1 2 3]
 
-First all variants take turns, so that what a step of each costs is measured under the same conditions: steps
-spread over the whole run, as short windows make the first ones cheaper. Then each variant trains for as many
-steps as it can take in the time of the unchanged recipe, its schedule stretched to that; so the second part
-may run on a busy machine, and comes out the same. A change is compared with the recipe seed by seed: the mean
-of the differences, and their standard error.
+First measure the time per step of all variants, in interleaved rounds so that the conditions are equal. The
+timed steps are spread over the whole run, because sequence-length warm-up makes the first steps cheaper. Then
+train each variant for as many steps as fit into the time of the unchanged recipe, with its schedule scaled
+accordingly. The number of steps is fixed by then, so the second part can run on a busy machine. A change is
+compared with the recipe of the same seed: mean and standard error of the differences.
 """
 
 import argparse
@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers import machine, synchronize
 from benchmarks.racing import CONTEXT, validation_loss
+from benchmarks.references import describe_machine, synchronize
 from slm.core.errors import UserError, run_command
 from slm.core.progress import Progress
 from slm.model.gpt import count_params
@@ -29,120 +29,143 @@ from slm.train.params import TrainParams, learning_rate, n_chunks
 from slm.train.state import TrainState
 from slm.train.trainer import train_step
 
-RECIPE = "the recipe"
-CHANGES: dict[str, dict[str, Any]] = {  # keys of `model` and `train` that differ from the params file's
+RECIPE = "recipe"
+# Changed keys of the sections `model` and `train`. A float is a factor: of max_steps for the keys of the
+# schedule, of the value in the recipe for other keys.
+CHANGES: dict[str, dict[str, Any]] = {
     RECIPE: {},
-    "as many heads of keys and values as of queries": {"n_kv_head": None},
-    "a head of its own": {"tie_embeddings": False},
-    "both of these": {"n_kv_head": None, "tie_embeddings": False},
-    "twice as many heads, half as wide": {"n_head": 4},
+    "multi-head attention (no shared KV heads)": {"n_kv_head": None},
+    "untied embeddings": {"tie_embeddings": False},
+    "multi-head attention, untied embeddings": {"n_kv_head": None, "tie_embeddings": False},
+    "4 heads instead of 2": {"n_head": 4},
     "SwiGLU": {"activation": "swiglu"},
     "ReLU²": {"activation": "relu2"},
-    "a quarter of the steps with short windows": {"seq_len_warmup_steps": 0.25},
-    "cosine": {"schedule": "cosine", "decay_steps": 0},
-    "decay from the end of the warm-up": {"decay_steps": 1.0},
-    "AdamW, 0.3 of the learning rate": {"optimizer": "adamw", "learning_rate": 0.3},
-    "classic model, AdamW, 0.3 of the learning rate": {
+    "sequence-length warm-up in 25% of the steps": {"seq_len_warmup_steps": 0.25},
+    "cosine schedule": {"schedule": "cosine", "decay_steps": 0},
+    "decay after the warm-up, no stable phase": {"decay_steps": 1.0},
+    "AdamW, learning rate × 0.3": {"optimizer": "adamw", "learning_rate": 0.3},
+    "GPT-2 architecture, AdamW, learning rate × 0.3": {
         "architecture": "gpt2", "n_head": 4, "optimizer": "adamw", "learning_rate": 0.3,
     },
 }  # fmt: skip
-TIMED_STEPS = 8  # of each variant and round
-SCALED = ("max_steps", "warmup_steps", "decay_steps", "seq_len_warmup_steps")
+# Number of timed steps per variant and round.
+TIMED_STEPS = 8
+# Keys in steps, which are scaled to the steps that fit into the time.
+SCALED_KEYS = ("max_steps", "warmup_steps", "decay_steps", "seq_len_warmup_steps")
 
 
 def variant(path: Path, name: str, seed: int, scale: float = 1.0) -> tuple[ModelParams, TrainParams]:
-    """The params of a variant, with `scale` times as many steps; fractions are shares of the recipe's."""
+    """Return the params of a variant with `scale` times as many steps as the recipe."""
     model, train = ModelParams.load(path).model_dump(), TrainParams.load(path).model_dump()
-    of = {**train, "seq_len_warmup_steps": train["max_steps"], "decay_steps": train["max_steps"]}
+    factor_of = {**train, "seq_len_warmup_steps": train["max_steps"], "decay_steps": train["max_steps"]}
     for key, value in CHANGES[name].items():
         section = model if key in model else train
-        section[key] = value * of[key] if isinstance(value, float) else value
-    train |= {key: round(train[key] * scale) for key in SCALED} | {"seed": seed}
+        section[key] = value * factor_of[key] if isinstance(value, float) else value
+    train |= {key: round(train[key] * scale) for key in SCALED_KEYS} | {"seed": seed}
+    # Rounding must not make warm-up and decay longer than the run.
     train["decay_steps"] = min(train["decay_steps"], train["max_steps"] - train["warmup_steps"])
     return ModelParams.check(model), TrainParams.check(train)
 
 
-def step(state: TrainState, tokens: np.ndarray, number: int) -> None:
-    """One step of training, as the trainer makes it."""
+def run_step(state: TrainState, tokens: np.ndarray, step: int) -> None:
+    """Take a training step with the batch and the learning rate of the trainer, and wait for the device."""
     params = state.params
-    rows = params.batch_size * params.grad_accum_steps
+    n_sequences = params.batch_size * params.grad_accum_steps
     block_size = state.model.params.block_size
-    batch = training_batch(tokens, block_size, rows, params.seed, number, n_chunks(number, params))
-    train_step(state, batch, learning_rate(number, params))
+    batch = training_batch(tokens, block_size, n_sequences, params.seed, step, n_chunks(step, params))
+    train_step(state, batch, learning_rate(step, params))
     synchronize(state.device)
 
 
-def seconds_of_runs(
+def measure_seconds(
     path: Path, names: list[str], tokens: np.ndarray, vocab_size: int, rounds: int
 ) -> dict[str, float]:
-    """What a run of each variant costs, by steps spread over it; the variants take turns."""
+    """Return the estimated seconds per run of each variant, from interleaved rounds of timed steps."""
     states = {name: TrainState(*variant(path, name, seed=1), vocab_size) for name in names}
-    spent: dict[str, list[list[float]]] = {name: [[] for _ in range(TIMED_STEPS)] for name in names}
-    with Progress("timing", rounds * len(names), "turns") as progress:
+    # Seconds by variant, position in the run, and round.
+    seconds: dict[str, list[list[float]]] = {name: [[] for _ in range(TIMED_STEPS)] for name in names}
+    with Progress("timing", rounds * len(names), "measurements") as progress:
         for _ in range(rounds):
             for name, state in states.items():
-                step(state, tokens, 0)  # caches hold the model again
-                for place in range(TIMED_STEPS):
-                    number = place * state.params.max_steps // TIMED_STEPS
+                # Load the model into the CPU caches again.
+                run_step(state, tokens, 0)
+                for position in range(TIMED_STEPS):
+                    step = position * state.params.max_steps // TIMED_STEPS
                     start = time.perf_counter()
-                    step(state, tokens, number)
-                    spent[name][place].append(time.perf_counter() - start)
+                    run_step(state, tokens, step)
+                    seconds[name][position].append(time.perf_counter() - start)
                 progress.advance(1)
     n_steps = TrainParams.load(path).max_steps
-    return {name: mean(median(turns) for turns in places) * n_steps for name, places in spent.items()}
+    return {name: mean(median(rounds) for rounds in steps) * n_steps for name, steps in seconds.items()}
 
 
-def loss(model: ModelParams, params: TrainParams, tokens: Path, n_tokens: int) -> tuple[float, int]:
-    """Train; give the validation loss in nats a token, and the number of parameters."""
+def train_variant(model: ModelParams, params: TrainParams, tokens: Path, n_tokens: int) -> tuple[float, int]:
+    """Train a model. Return its validation loss in nats per token and its number of parameters."""
     state = TrainState(model, params, read_meta(tokens).vocab_size)
     train = open_bin(tokens, "train")
-    for number in range(params.max_steps):
-        step(state, train, number)
+    for step in range(params.max_steps):
+        run_step(state, train, step)
     return validation_loss(state, open_bin(tokens, "validation"), n_tokens), count_params(state.model)
 
 
 def main() -> None:
-    """Print a row as soon as it is there."""
-    parser = argparse.ArgumentParser(description="Compare a recipe's choices at the same wall clock.")
-    parser.add_argument("--tokens", type=Path, required=True, help="folder with bins: data/tokens")
-    parser.add_argument("--params", type=Path, default=Path(__file__).with_name("race.yaml"))
-    parser.add_argument("--only", nargs="+", choices=CHANGES, default=list(CHANGES), help="these changes")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--validation-tokens", type=int, default=131_072)
-    arguments = parser.parse_args()
-    if len(arguments.seeds) < 2 or arguments.rounds < 1:
-        parser.error("--seeds: at least 2 are needed, --rounds: at least 1")
-    if (block_size := ModelParams.load(arguments.params).block_size) != CONTEXT:
-        reason = "losses are measured in windows of that many tokens"
+    """Print a row of the table after each variant."""
+    parser = argparse.ArgumentParser(description="Ablate the choices of a recipe at equal wall-clock time.")
+    parser.add_argument("--tokens", type=Path, required=True, help="folder with the bins, e.g. data/tokens")
+    parser.add_argument(
+        "--params",
+        type=Path,
+        default=Path(__file__).with_name("race.yaml"),
+        help="params file of the recipe (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--only", nargs="+", choices=CHANGES, default=list(CHANGES), help="variants to train (default: all)"
+    )
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[1, 2, 3], help="seeds of each variant (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=7, help="rounds of time measurement (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--validation-tokens",
+        type=int,
+        default=131_072,
+        help="tokens of the validation loss (default: %(default)s)",
+    )
+    args = parser.parse_args()
+    if len(args.seeds) < 2 or args.rounds < 1:
+        parser.error("expected at least 2 --seeds and at least 1 of --rounds")
+    if (block_size := ModelParams.load(args.params).block_size) != CONTEXT:
         raise UserError(
-            f"{arguments.params}: model.block_size: must be {CONTEXT}, because {reason}, got {block_size}"
+            f"{args.params}: model.block_size: must be {CONTEXT}, the evaluation window, got {block_size}"
         )
 
-    train, vocab_size = open_bin(arguments.tokens, "train"), read_meta(arguments.tokens).vocab_size
-    names = list(dict.fromkeys([RECIPE, *arguments.only]))
-    seconds = seconds_of_runs(arguments.params, names, train, vocab_size, arguments.rounds)
-    print("| change | parameters | × time a step | steps | loss | difference |")
+    train, vocab_size = open_bin(args.tokens, "train"), read_meta(args.tokens).vocab_size
+    names = list(dict.fromkeys([RECIPE, *args.only]))
+    seconds = measure_seconds(args.params, names, train, vocab_size, args.rounds)
+    print("| change | parameters | × time per step | steps | loss | difference |")
     print("|---|---:|---:|---:|---:|---:|", flush=True)
-    recipe: list[float] = []
+    recipe_losses: list[float] = []
     for name in names:
-        cost = seconds[name] / seconds[RECIPE]
-        runs = [variant(arguments.params, name, seed, 1 / cost) for seed in arguments.seeds]
-        found = [loss(*run, arguments.tokens, arguments.validation_tokens) for run in runs]
-        losses = [nats for nats, _ in found]
-        recipe = recipe or losses
-        cells = [name, f"{found[0][1]:,}", f"{cost:.2f}", f"{runs[0][1].max_steps:,}"]
-        cells += [f"{mean(losses):.3f} ± {stdev(losses):.3f}", difference(losses, recipe)]
+        relative_time = seconds[name] / seconds[RECIPE]
+        runs = [variant(args.params, name, seed, 1 / relative_time) for seed in args.seeds]
+        results = [train_variant(*run, args.tokens, args.validation_tokens) for run in runs]
+        losses = [loss for loss, _ in results]
+        # The recipe is the first variant.
+        recipe_losses = recipe_losses or losses
+        cells = [name, f"{results[0][1]:,}", f"{relative_time:.2f}", f"{runs[0][1].max_steps:,}"]
+        cells += [f"{mean(losses):.3f} ± {stdev(losses):.3f}", difference(losses, recipe_losses)]
         print(f"| {' | '.join(cells)} |", flush=True)
-    print(f"\nLoss: mean and standard deviation over seeds {arguments.seeds}; {seconds[RECIPE]:.0f} s each.")
-    print(f"{machine()}.")
+    print(f"\nLoss: mean and standard deviation over seeds {args.seeds}; {seconds[RECIPE]:.0f} s per run.")
+    print(f"{describe_machine()}.")
 
 
-def difference(losses: list[float], recipe: list[float]) -> str:
-    """How much more than the recipe's, seed by seed: the mean and its standard error."""
-    if losses is recipe:
+def difference(losses: list[float], recipe_losses: list[float]) -> str:
+    """Return the mean difference from the recipe over seeds with its standard error, as text."""
+    if losses is recipe_losses:
         return ""
-    differences = [a - b for a, b in zip(losses, recipe, strict=True)]
+    differences = [a - b for a, b in zip(losses, recipe_losses, strict=True)]
     return f"{mean(differences):+.3f} ± {stdev(differences) / len(differences) ** 0.5:.3f}"
 
 

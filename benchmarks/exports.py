@@ -1,12 +1,12 @@
-"""How near exported models come to this project's: logits and greedy stories, by architecture and target.
+"""Measure the numerical parity of exported models: logits and greedy decoding, by architecture and target.
 
     python -m benchmarks.exports [FOLDER …]
 
-Each FOLDER holds a trained model (by default `models`); beside them, a random model of each architecture, as
-large as the first and with its tokens. Two sequences of random tokens, block_size long, are given to
-transformers and to llama.cpp (`pip install llama-cpp-python`; else it is left out), and the largest
-difference of a logit is shown beside their standard deviation. Then each writes greedily from three
-beginnings, and the tokens are counted up to the first that differs from this project's.
+Compares the trained model in each FOLDER, and a random model of each architecture with the sizes and the
+tokenizer of the first one. The targets are transformers and llama.cpp (`pip install llama-cpp-python`; it is
+skipped if missing). The table has the largest difference of the logits of two random sequences of block_size
+tokens, their standard deviation, and the number of tokens that greedy decoding from three prompts generates
+before the first difference.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from benchmarks.peers import machine
+from benchmarks.references import describe_machine
 from slm.core.errors import run_command
 from slm.export.card import find_facts
 from slm.export.gguf import write_gguf
@@ -34,10 +34,10 @@ from slm.model.huggingface import ARCHITECTURES, model_type
 from slm.tokenizer.tokenizer import END_OF_TEXT, encode, load
 
 PROMPTS = ("", "Once upon a time", "There was a")
-ROPE = {"architecture": "rope"}
-VARIANTS = {  # of the random models
+# Params of the random models.
+VARIANTS = {
     "gpt2": {"architecture": "gpt2", "bias": True},
-    "classic without biases": {"architecture": "gpt2", "bias": False},
+    "gpt2 without biases": {"architecture": "gpt2", "bias": False},
     "gelu": {"architecture": "rope", "activation": "gelu", "tie_embeddings": False},
     "relu2, tied, grouped": {
         "architecture": "rope",
@@ -53,19 +53,26 @@ VARIANTS = {  # of the random models
         "n_kv_head": 1,
     },
 }
-SEED, MOST_TOKENS = 1, 200  # the second: of a story
+SEED = 1
+# Maximum number of tokens to generate from a prompt.
+MAX_NEW_TOKENS = 200
 
 
 class Target(NamedTuple):
-    """An exported model where it runs."""
+    """An exported model in another library."""
 
     name: str
-    logits: Callable[[list[int]], Tensor]  # ids to (T, V)
-    write: Callable[[list[int], int], list[int]]  # so many greedy tokens after ids
+    # Maps T ids to logits (T, V).
+    logits: Callable[[list[int]], Tensor]
+    # Appends a number of tokens to ids by greedy decoding.
+    generate: Callable[[list[int], int], list[int]]
 
 
 def random_model(like: GPT, changes: dict) -> GPT:
-    """A model of the same sizes none of whose weights are zero, as those of a new modern one are."""
+    """Return a model of the same sizes with changed params.
+
+    Its weights are all random: a new RoPE model has zeros in the output projections.
+    """
     torch.manual_seed(SEED)
     model = new_gpt(like.params.model_copy(update=changes), like.vocab_size).eval()
     with torch.no_grad():
@@ -74,93 +81,113 @@ def random_model(like: GPT, changes: dict) -> GPT:
     return model
 
 
-def in_transformers(folder: Path) -> Target:
-    from transformers import AutoModelForCausalLM  # takes its time
+def load_in_transformers(folder: Path) -> Target:
+    """Load an exported folder in transformers."""
+    # Importing transformers is slow, so do it only when needed.
+    from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(folder)
 
-    def write(ids: list[int], n_new: int) -> list[int]:
-        given = torch.tensor([ids])
-        return model.generate(given, attention_mask=torch.ones_like(given), max_new_tokens=n_new)[0].tolist()
+    def generate_greedily(ids: list[int], n_new: int) -> list[int]:
+        prompt = torch.tensor([ids])
+        mask = torch.ones_like(prompt)
+        return model.generate(prompt, attention_mask=mask, max_new_tokens=n_new)[0].tolist()
 
     name = ARCHITECTURES[model.config.model_type].name
-    return Target(name, lambda ids: model(torch.tensor([ids])).logits[0], write)
+    return Target(name, lambda ids: model(torch.tensor([ids])).logits[0], generate_greedily)
 
 
-def in_llama_cpp(path: Path, block_size: int, name: str) -> Target:
-    """Keys and values in float32: by default llama.cpp keeps them in 16 bits."""
+def load_in_llama_cpp(path: Path, block_size: int, name: str) -> Target:
+    """Load a GGUF file in llama.cpp, with a KV cache in float32 instead of 16 bits."""
     from llama_cpp import GGML_TYPE_F32, Llama
 
-    full = {"type_k": GGML_TYPE_F32, "type_v": GGML_TYPE_F32}
-    model = Llama(str(path), n_ctx=block_size, n_batch=block_size, logits_all=True, verbose=False, **full)
+    cache_types = {"type_k": GGML_TYPE_F32, "type_v": GGML_TYPE_F32}
+    sizes = {"n_ctx": block_size, "n_batch": block_size}
+    model = Llama(str(path), logits_all=True, verbose=False, **sizes, **cache_types)
 
     def logits(ids: list[int]) -> Tensor:
         model.reset()
         model.eval(ids)
         return torch.tensor(model.scores[: len(ids)])
 
-    def write(ids: list[int], n_new: int) -> list[int]:
+    def generate_greedily(ids: list[int], n_new: int) -> list[int]:
         model.reset()
-        steps = model.generate(ids, temp=0.0, repeat_penalty=1.0)
-        return [*ids, *(next(steps) for _ in range(n_new))]
+        new_ids = model.generate(ids, temp=0.0, repeat_penalty=1.0)
+        return [*ids, *(next(new_ids) for _ in range(n_new))]
 
-    return Target(name, logits, write)
+    return Target(name, logits, generate_greedily)
 
 
-def targets(model: GPT, tokenizer: Tokenizer, about: Path, folder: Path) -> list[Target]:
-    write_folder(model, tokenizer, find_facts(about), folder / "hf")
-    found = [in_transformers(folder / "hf")]
+def export_to_targets(model: GPT, tokenizer: Tokenizer, model_folder: Path, folder: Path) -> list[Target]:
+    """Export a model to a temporary folder and load it in all libraries.
+
+    The model card has the facts beside `model_folder`.
+    """
+    write_folder(model, tokenizer, find_facts(model_folder), folder / "hf")
+    targets = [load_in_transformers(folder / "hf")]
     if find_spec("llama_cpp") and model_type(model.params) != "nanochat":
         for name, quantize in (("float32", None), ("Q8_0", "q8_0")):
             path = folder / f"{name}.gguf"
             write_gguf(model, tokenizer, path, quantize)
-            found.append(in_llama_cpp(path, model.params.block_size, f"llama.cpp, {name}"))
-    return found
+            targets.append(load_in_llama_cpp(path, model.params.block_size, f"llama.cpp, {name}"))
+    return targets
 
 
 @torch.no_grad()
 def compare(model: GPT, tokenizer: Tokenizer, target: Target) -> list[str]:
-    """Cells: the largest difference, the logits' standard deviation, tokens alike of how many."""
+    """Return cells: maximum difference and standard deviation of the logits, equal tokens of all tokens."""
     size, end_of_text = model.params.block_size, tokenizer.token_to_id(END_OF_TEXT)
     random = np.random.default_rng(SEED)
-    differences, spreads = [], []
+    differences, deviations = [], []
     for ids in random.integers(model.vocab_size, size=(2, size)).tolist():
         expected = model(torch.tensor([ids]))[0]
         differences.append(float((target.logits(ids) - expected).abs().max()))
-        spreads.append(float(expected.std()))
-    same = total = 0
+        deviations.append(float(expected.std()))
+    n_equal = total = 0
     for prompt in PROMPTS:
-        start = encode(tokenizer, prompt)
-        n_new = min(MOST_TOKENS, size - 1 - len(start))
+        ids = encode(tokenizer, prompt)
+        # The end-of-text before the prompt takes one position.
+        n_new = min(MAX_NEW_TOKENS, size - 1 - len(ids))
         params = SampleParams.load().model_copy(
             update={"temperature": 0.0, "num_samples": 1, "max_new_tokens": n_new, "repetition_penalty": 1.0}
         )
-        [[story]] = generate(model, [start], params, end_of_text)
-        story += [end_of_text] * (len(story) < n_new)  # which it left out
-        theirs = target.write([end_of_text, *start], len(story))[1 + len(start) :]
-        same += len([*takewhile(lambda pair: pair[0] == pair[1], zip(story, theirs, strict=False))])
-        total += len(story)
-    return [f"{max(differences):.1e}", f"{min(spreads):.2f}", f"{same} of {total}"]
+        [[expected_ids]] = generate(model, [ids], params, end_of_text)
+        # `generate` omits the end-of-text at which it stops.
+        expected_ids += [end_of_text] * (len(expected_ids) < n_new)
+        new_ids = target.generate([end_of_text, *ids], len(expected_ids))[1 + len(ids) :]
+        pairs = zip(expected_ids, new_ids, strict=False)
+        n_equal += len([*takewhile(lambda pair: pair[0] == pair[1], pairs)])
+        total += len(expected_ids)
+    return [f"{max(differences):.1e}", f"{min(deviations):.2f}", f"{n_equal} of {total}"]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Compare exported models with this project's.")
-    parser.add_argument("folders", type=Path, nargs="*", default=[Path("models")])
-    arguments = parser.parse_args()
+    """Print a row of the table for each model and target."""
+    parser = argparse.ArgumentParser(description="Measure the numerical parity of exported models.")
+    parser.add_argument(
+        "folders",
+        type=Path,
+        nargs="*",
+        default=[Path("models")],
+        metavar="FOLDER",
+        help="folders of trained models (default: models)",
+    )
+    args = parser.parse_args()
     torch.set_num_threads(1)
-    first = arguments.folders[0]
-    models = {str(path): (load_model(path), load(path / "tokenizer.json")) for path in arguments.folders}
+    first = args.folders[0]
+    models = {str(path): (load_model(path), load(path / "tokenizer.json")) for path in args.folders}
     like, tokenizer = models[str(first)]
     models |= {f"random: {name}": (random_model(like, v), tokenizer) for name, v in VARIANTS.items()}
-    head = ["model", "target", "largest difference", "their standard deviation", "same tokens"]
-    print(f"| {' | '.join(head)} |\n|---|---|---:|---:|---:|", flush=True)
+    header = ["model", "target", "largest difference", "their standard deviation", "equal tokens"]
+    print(f"| {' | '.join(header)} |\n|---|---|---:|---:|---:|", flush=True)
     for name, (model, tokens) in models.items():
         with TemporaryDirectory() as folder:
-            for target in targets(model, tokens, first, Path(folder)):
+            for target in export_to_targets(model, tokens, first, Path(folder)):
                 cells = compare(model, tokens, target)
                 print(f"| {' | '.join([name, target.name, *cells])} |", flush=True)
-    packages = {"transformers": "transformers", "gguf": "gguf", "llama_cpp": "llama-cpp-python"}  # by module
-    print(f"\n{machine(*(name for module, name in packages.items() if find_spec(module)))}.")
+    # Packages by module.
+    packages = {"transformers": "transformers", "gguf": "gguf", "llama_cpp": "llama-cpp-python"}
+    print(f"\n{describe_machine(*(name for module, name in packages.items() if find_spec(module)))}.")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""Tokens a second in writing: this project, GPT-2 of `transformers` with its cache, and nanoGPT without one.
+"""Measure generation throughput: this project, GPT-2 of `transformers` with a KV cache, nanoGPT without one.
 
     python -m benchmarks.generate --nanogpt CHECKOUT [--texts 1 64] [--tokens 400] [--rounds 5]
 
-A classic model of 30 million parameters writes from nothing, in float32, drawing from the likeliest 50. All
-sides have the same random weights, which are compared by the logits they give, and must write all of the
-tokens. They take turns, round by round; medians are compared. nanoGPT's `generate` works on the whole text
-for every token: with more than one text it takes part in the first round only, and still takes long.
+A GPT-2 with 30 million parameters samples without a prompt, in float32 with top-k 50. All implementations
+have the same random weights, which is verified by their logits, and must generate all tokens. They are
+measured in interleaved rounds, and medians are compared. nanoGPT recomputes the whole text for every token:
+with more than one text it is measured in the first round only, and still takes long.
 
-To write one text is to read all the weights once a token (but for the embeddings of other positions). The
-share is these bytes a second beside those of a matrix-vector product, the faster of two kinds.
+Generating one text reads all weights once per token, except for the other position embeddings. The bandwidth
+utilization is the bytes per second of these reads relative to a matrix-vector product.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from benchmarks.peers import GPT2, SEED, Shape, machine, nanogpt, synchronize
+from benchmarks.references import GPT2, SEED, Shape, describe_machine, new_nanogpt, synchronize
 from slm.core.errors import UserError, run_command
 from slm.generate.batch import generate
 from slm.generate.params import SampleParams
@@ -31,88 +31,100 @@ from slm.model.huggingface import to_weights
 from slm.model.params import ModelParams
 
 SHAPE = Shape(n_layer=6, n_head=6, n_embd=384, block_size=512, vocab_size=50_257)
-END, TOP_K = 0, 50
-MATRIX = (65_536, 4_096)  # 1 GiB: no cache holds it
+# Id of the end-of-text token.
+END = 0
+TOP_K = 50
+# Shape of the matrix that measures the bandwidth. It has 1 GiB, so no cache holds it.
+MATRIX = (65_536, 4_096)
 
-Side = Callable[[int, int], None]  # writes so many texts of so many tokens
+# Generates n_texts texts of n_tokens tokens each.
+Generator = Callable[[int, int], None]
 
 
 def new_model(device: torch.device) -> GPT:
-    """A model with random weights; the end of a text is never among its likeliest tokens."""
+    """Return a model with random weights that never has end-of-text among its top tokens."""
     sizes = {name: size for name, size in SHAPE._asdict().items() if name != "vocab_size"}
-    choices = {"architecture": "gpt2", "n_kv_head": None, "dropout": 0.0, "bias": True}
+    changes = {"architecture": "gpt2", "n_kv_head": None, "dropout": 0.0, "bias": True}
     torch.manual_seed(SEED)
-    model = new_gpt(ModelParams.load().model_copy(update=sizes | choices), SHAPE.vocab_size)
+    model = new_gpt(ModelParams.load().model_copy(update=sizes | changes), SHAPE.vocab_size)
+    # The embedding is also the head.
     with torch.no_grad():
-        model.token_embedding.weight[END] = 0  # which is the head, too
+        model.token_embedding.weight[END] = 0
     return model.to(device).eval()
 
 
-def share_weights(model: GPT, other: nn.Module, turned: bool) -> None:
-    """Copy the model's weights to another GPT-2, whose matrices are `turned` if they are kept as (in, out).
+def copy_weights(model: GPT, other: nn.Module, transpose: bool) -> None:
+    """Copy the weights of the model to another GPT-2.
 
-    Ours has biases, all zero; the other's are, too, or there are none.
+    `transpose`: its matrices have the shape (in, out). Its biases, if there are any, are zero like those of
+    the model.
     """
-    others = other.state_dict()
+    state_dict = other.state_dict()
     for name, weight in to_weights(model).items():
-        if name in others:
+        if name in state_dict:
             is_matrix = ".c_" in name and weight.dim() == 2
-            others[name].copy_(weight if turned or not is_matrix else weight.T)
+            state_dict[name].copy_(weight if transpose or not is_matrix else weight.T)
 
 
-def ours(model: GPT) -> Side:
-    def write(n_texts: int, n_tokens: int) -> None:
+def slm_generator(model: GPT) -> Generator:
+    """Return a generator of this project."""
+
+    def generate_texts(n_texts: int, n_tokens: int) -> None:
         changes = {"num_samples": n_texts, "max_new_tokens": n_tokens, "temperature": 1.0, "top_k": TOP_K}
-        off = {"top_p": None, "min_p": None, "repetition_penalty": 1.0}
-        params = SampleParams.load().model_copy(update=changes | off)
+        disabled = {"top_p": None, "min_p": None, "repetition_penalty": 1.0}
+        params = SampleParams.load().model_copy(update=changes | disabled)
         texts = generate(model, [[]], params, END)[0]
         _check(all(len(text) == n_tokens for text in texts))
 
-    return write
+    return generate_texts
 
 
-def transformers_side(model: GPT) -> Side:
+def transformers_generator(model: GPT) -> Generator:
+    """Return a generator of `transformers` with the weights of the model."""
     other = GPT2(SHAPE).gpt2.to(model.device).eval()
-    share_weights(model, other, turned=True)
+    copy_weights(model, other, transpose=True)
     other.generation_config.eos_token_id = None
     _check_logits(model, lambda ids: other(ids).logits)
 
-    def write(n_texts: int, n_tokens: int) -> None:
+    def generate_texts(n_texts: int, n_tokens: int) -> None:
         ids = torch.full((n_texts, 1), END, device=model.device)
         options = {"do_sample": True, "top_k": TOP_K, "use_cache": True, "pad_token_id": END}
         mask = torch.ones_like(ids)
-        written = other.generate(ids, attention_mask=mask, max_new_tokens=n_tokens, **options)
-        _check(written.shape == (n_texts, 1 + n_tokens))
+        new_ids = other.generate(ids, attention_mask=mask, max_new_tokens=n_tokens, **options)
+        _check(new_ids.shape == (n_texts, 1 + n_tokens))
 
-    return write
+    return generate_texts
 
 
-def nanogpt_side(model: GPT, checkout: Path) -> Side:
-    other = nanogpt(checkout, SHAPE).to(model.device).eval()
-    share_weights(model, other, turned=False)
+def nanogpt_generator(model: GPT, checkout: Path) -> Generator:
+    """Return a generator of nanoGPT with the weights of the model."""
+    other = new_nanogpt(checkout, SHAPE).to(model.device).eval()
+    copy_weights(model, other, transpose=False)
     _check_logits(model, lambda ids: other(ids, ids)[0])
 
-    def write(n_texts: int, n_tokens: int) -> None:
+    def generate_texts(n_texts: int, n_tokens: int) -> None:
         ids = torch.full((n_texts, 1), END, device=model.device)
-        written = other.generate(ids, n_tokens, top_k=TOP_K)
-        _check(written.shape == (n_texts, 1 + n_tokens))
+        new_ids = other.generate(ids, n_tokens, top_k=TOP_K)
+        _check(new_ids.shape == (n_texts, 1 + n_tokens))
 
-    return write
+    return generate_texts
 
 
 @torch.no_grad()
 def _check_logits(model: GPT, other: Callable[[Tensor], Tensor]) -> None:
-    """The others' GELU may be the exact one, so that logits differ in the third digit."""
+    """Check that the logits are close. The exact GELU of a reference changes the third digit."""
     ids = torch.randint(SHAPE.vocab_size, (2, 50), device=model.device)
     torch.testing.assert_close(other(ids), model(ids), atol=0.01, rtol=0)
 
 
-def _check(is_all_written: bool) -> None:
-    if not is_all_written:
-        raise UserError("a side did not write all of its tokens")
+def _check(has_all_tokens: bool) -> None:
+    """Raise UserError if tokens are missing."""
+    if not has_all_tokens:
+        raise UserError("an implementation did not generate all tokens")
 
 
-def seconds(work: Callable[[], object], device: torch.device) -> float:
+def measure_seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Return the duration of a call, with all work on the device."""
     synchronize(device)
     start = time.perf_counter()
     work()
@@ -120,68 +132,70 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def bandwidth(device: torch.device) -> float:
-    """Bytes a second in which a large matrix is read to multiply it by a vector."""
+def measure_bandwidth(device: torch.device) -> float:
+    """Return the bytes per second of a matrix-vector product, the faster of M·v and v·M."""
     matrix = torch.ones(MATRIX, device=device)
     row, column = (torch.ones(size, device=device) for size in MATRIX)
-    fastest = min(
-        seconds(work, device) for work in (lambda: matrix @ column, lambda: row @ matrix) for _ in range(5)
-    )
+    products = (lambda: matrix @ column, lambda: row @ matrix)
+    fastest = min(measure_seconds(product, device) for product in products for _ in range(5))
     return matrix.nbytes / fastest
 
 
-def bytes_a_token(model: GPT) -> int:
-    """Of weights that are read to write one token of one text."""
+def bytes_per_token(model: GPT) -> int:
+    """Return the bytes of weights that generating one token of one text reads."""
     n_bytes = sum(parameter.nbytes for parameter in model.parameters())
     return n_bytes - model.position_embedding.weight[1:].nbytes
 
 
-def measure(sides: dict[str, Side], n_texts: int, n_tokens: int, rounds: int) -> dict[str, float]:
-    """Tokens a second of each side."""
+def measure(generators: dict[str, Generator], n_texts: int, n_tokens: int, rounds: int) -> dict[str, float]:
+    """Return the tokens per second of each implementation, the median of interleaved rounds."""
     device = setup_torch()
-    rates: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(rounds):
-        for name, write in sides.items():
-            if number == 0 or n_texts == 1 or name != "nanoGPT":
-                write(n_texts, 2)  # what starts up does not count
-                taken = seconds(partial(write, n_texts, n_tokens), device)
-                rates[name].append(n_texts * n_tokens / taken)
+    rates: dict[str, list[float]] = {name: [] for name in generators}
+    for n in range(rounds):
+        for name, generate_texts in generators.items():
+            if n == 0 or n_texts == 1 or name != "nanoGPT":
+                # Warm up.
+                generate_texts(n_texts, 2)
+                seconds = measure_seconds(partial(generate_texts, n_texts, n_tokens), device)
+                rates[name].append(n_texts * n_tokens / seconds)
     return {name: median(rate) for name, rate in rates.items()}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure tokens a second in writing.")
-    parser.add_argument("--nanogpt", type=Path, help="a checkout of nanoGPT; without it, nanoGPT is left out")
-    parser.add_argument("--texts", type=int, nargs="+", default=[1, 64], help="that are written at once")
-    parser.add_argument("--tokens", type=int, default=400, help="of each text")
-    parser.add_argument("--rounds", type=int, default=5)
-    arguments = parser.parse_args()
-    if min(*arguments.texts, arguments.tokens, arguments.rounds) < 1:
+    """Print a row of the table after each measurement."""
+    parser = argparse.ArgumentParser(description="Measure generation throughput.")
+    parser.add_argument("--nanogpt", type=Path, help="checkout of nanoGPT; omit it to skip nanoGPT")
+    parser.add_argument(
+        "--texts", type=int, nargs="+", default=[1, 64], help="batch sizes (default: %(default)s)"
+    )
+    parser.add_argument("--tokens", type=int, default=400, help="tokens per text (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds (default: %(default)s)")
+    args = parser.parse_args()
+    if min(*args.texts, args.tokens, args.rounds) < 1:
         parser.error("--texts, --tokens and --rounds: must be at least 1")
     device = setup_torch()
     model = new_model(device)
-    sides = {"this project": ours(model), "transformers": transformers_side(model)}
-    if arguments.nanogpt:
-        sides["nanoGPT"] = nanogpt_side(model, arguments.nanogpt)
+    generators = {"this project": slm_generator(model), "transformers": transformers_generator(model)}
+    if args.nanogpt:
+        generators["nanoGPT"] = nanogpt_generator(model, args.nanogpt)
 
-    print(
-        "| texts at once | | tok/s | × transformers | share of bandwidth |\n|---:|---|---:|---:|---:|",
-        flush=True,
-    )
-    speeds = []
-    for n_texts in arguments.texts:
-        speeds.append(bandwidth(device))
-        rates = measure(sides, n_texts, arguments.tokens, arguments.rounds)
-        speeds.append(bandwidth(device))
+    columns = ["batch size", "", "tok/s", "× transformers", "bandwidth utilization"]
+    print(f"| {' | '.join(columns)} |\n|---:|---|---:|---:|---:|", flush=True)
+    bandwidths = []
+    for n_texts in args.texts:
+        # Measure the bandwidth before and after: the machine may be busy at one of them.
+        bandwidths.append(measure_bandwidth(device))
+        rates = measure(generators, n_texts, args.tokens, args.rounds)
+        bandwidths.append(measure_bandwidth(device))
         for name, rate in rates.items():
-            share = f"{rate * bytes_a_token(model) / max(speeds):.0%}" if n_texts == 1 else ""
-            cells = [f"{n_texts}", name, f"{rate:,.1f}", f"{rate / rates['transformers']:.2f}", share]
+            utilization = f"{rate * bytes_per_token(model) / max(bandwidths):.0%}" if n_texts == 1 else ""
+            cells = [f"{n_texts}", name, f"{rate:,.1f}", f"{rate / rates['transformers']:.2f}", utilization]
             print(f"| {' | '.join(cells)} |", flush=True)
-    read, memory = bytes_a_token(model) / 1e6, max(speeds) / 1e9
+    megabytes, bandwidth = bytes_per_token(model) / 1e6, max(bandwidths) / 1e9
     shape = f"{SHAPE.n_layer} × {SHAPE.n_head} × {SHAPE.n_embd}, vocabulary {SHAPE.vocab_size:,}, float32"
-    print(f"\n{shape}; {arguments.tokens} tokens a text, medians of {arguments.rounds} rounds.")
-    print(f"A token reads {read:.0f} MB of weights; memory gives {memory:.1f} GB/s.")
-    print(f"{machine('transformers')}.")
+    print(f"\n{shape}; {args.tokens} tokens per text, medians of {args.rounds} rounds.")
+    print(f"Each token reads {megabytes:.0f} MB of weights; the memory bandwidth is {bandwidth:.1f} GB/s.")
+    print(f"{describe_machine('transformers')}.")
 
 
 if __name__ == "__main__":

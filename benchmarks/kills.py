@@ -1,10 +1,10 @@
-"""Kill a training at random moments and compare what it leaves in the end with one that was left alone.
+"""Kill a training run at random moments, and compare its results with those of an uninterrupted run.
 
     python -m benchmarks.kills [--kills 20] [--steps 12000] [--seed 0]
 
-Each row is one training: what is killed, the stage itself or the dvc that runs it, and by which signal; how
-often, the last step that was on disk each time, and whether the model, both curves, the metrics and dvc.lock
-have the same bytes. Where dvc is killed, its training has to end by itself before the next one starts.
+Each row is one training run: the killed process (the stage, or the dvc that runs it), the signal, the number
+of kills, the step of the last checkpoint at each kill, and whether the model, both curves, the metrics and
+dvc.lock are bitwise identical. If dvc is killed, the training must exit by itself before the next one starts.
 """
 
 import argparse
@@ -21,43 +21,47 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 
 def results(folder: Path) -> dict[str, str]:
-    """Run to the end; digests of what training left, and the lock file."""
-    ended = run(folder, *DVC)
-    if ended.returncode:
-        raise UserError(ended.stderr)
+    """Run to the end; return the digests of the results, and the lock file."""
+    process = run(folder, *DVC)
+    if process.returncode:
+        raise UserError(process.stderr)
     return {**digests(folder), "dvc.lock": (folder / "dvc.lock").read_text()}
 
 
 def main() -> None:
-    """Print a row as soon as it is known; end with status 1 if any bytes differ."""
-    parser = argparse.ArgumentParser(description="Kill a training at random moments.")
-    parser.add_argument("--kills", type=int, default=20, help="of each kind")
-    parser.add_argument("--steps", type=int, default=12000)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # in the background it may be ignored, and inherited
-    random = Random(arguments.seed)
-    print("| killed | by | kills | steps on disk | bytes |")
+    """Print a row after each run. Raises UserError if any result differs."""
+    parser = argparse.ArgumentParser(description="Kill a training run at random moments.")
+    parser.add_argument("--kills", type=int, default=20, help="kills per training run (default: %(default)s)")
+    parser.add_argument(
+        "--steps", type=int, default=12000, help="steps of a training run (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments (default: %(default)s)")
+    args = parser.parse_args()
+    # A background process may inherit that SIGINT is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    random = Random(args.seed)
+    print("| killed | signal | kills | steps of the checkpoints | results |")
     print("|---|---|---:|---|---|")
     with TemporaryDirectory() as folder:
-        whole = results(project(Path(folder) / "whole", arguments.steps))
-    all_equal = True
-    for what, command in COMMANDS.items():
+        expected = results(project(Path(folder) / "uninterrupted", args.steps))
+    all_identical = True
+    for name, command in COMMANDS.items():
         for number in SIGNALS:
+            # dvc ignores SIGINT while a stage runs, because a terminal also sends it to the stage.
             if command is DVC and number == signal.SIGINT:
-                continue  # dvc ignores it while a stage runs; a terminal sends it to the stage as well
+                continue
             with TemporaryDirectory() as folder:
-                killed = project(Path(folder) / "killed", arguments.steps)
-                steps = [run_killed(killed, command, number, random) for _ in range(arguments.kills)]
+                killed = project(Path(folder) / "killed", args.steps)
+                steps = [run_killed(killed, command, number, random) for _ in range(args.kills)]
+                # −1: the command ended before it could be killed.
                 steps = [step for step in steps if step >= 0]
-                equal = results(killed) == whole
-            all_equal &= equal
-            row = [what, number.name, len(steps), ", ".join(map(str, steps)), "equal" if equal else "DIFFER"]
+                identical = results(killed) == expected
+            all_identical &= identical
+            verdict = "identical" if identical else "DIFFERENT"
+            row = [name, number.name, len(steps), ", ".join(map(str, steps)), verdict]
             print(f"| {' | '.join(map(str, row))} |", flush=True)
-    if not all_equal:
-        raise UserError("the bytes differ")
+    if not all_identical:
+        raise UserError("the results differ")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Time and memory from nothing to the first training step, as the text grows. Linux only: it reads /proc.
+"""Measure time and memory up to the first training step by the size of the text. Linux only: it reads /proc.
 
     python -m benchmarks.scale [--megabytes 10 100 1000 2000] [--source synthetic hub] [--tokenizer bpe]
 
-Source `synthetic` tells stories of the grammar as it goes; `hub` reads such stories from Parquet shards in
-TinyStories' layout, written beforehand, by the real client from a server on loopback. Each stage is a process
-of its own in a copy of the project. Memory is the peak of RssAnon, what is neither a file's nor shared,
-summed over the stage's process tree and sampled every 50 ms; the server is not in it, though it takes its
-share of the cores. At 2 GB it needs about 3 GB of disk in the folder for temporary files (TMPDIR).
+Source `synthetic` generates stories of the grammar. Source `hub` downloads such stories with the client of
+the Hub from a local server, as Parquet shards in the layout of TinyStories. Each stage is a process in a copy
+of the project. Memory is the peak of RssAnon (neither files nor shared memory), summed over the processes of
+the stage and sampled every 50 ms. It excludes the server, which uses some of the CPU time. 2 GB of text need
+about 3 GB of disk in the folder for temporary files (TMPDIR).
 """
 
 import argparse
@@ -33,28 +33,33 @@ from tests.project import clone
 from tests.tiny import HUB
 
 SOURCES = ("synthetic", "hub")
-STAGES = {"download": "download", "tokenize": "tokenize", "train": "first step"}  # and their names here
-STORY_BYTES = 632  # on average
+# Name in the table by stage.
+STAGES = {"download": "download", "tokenize": "tokenize", "train": "first step"}
+# Mean size of a story.
+STORY_BYTES = 632
 SHARD_STORIES = 250_000_000 // STORY_BYTES
 GROUP_STORIES = 1000
 VALIDATION_STORIES = 2000
-STEADY_MEGABYTES = 100  # below, start-up counts, and the tokenizer is trained on all of the text
+# Scaling is measured from this size on: below it, start-up matters, and the tokenizer trains on all text.
+MIN_SCALING_MEGABYTES = 100
 
 MODEL = {"n_layer": 2, "n_head": 4, "n_embd": 128, "block_size": 256}
 TRAIN = {"batch_size": 8, "grad_accum_steps": 1, "max_steps": 1, "warmup_steps": 0, "eval_tokens": 2000}
 
 
 class Row(NamedTuple):
-    """What was measured of one source at one size; seconds and MiB of each stage."""
+    """The measurements for one source and one size, with seconds and MiB for each stage."""
 
     source: str
-    megabytes: float  # of text, as the corpus counts it
+    # Size of the text.
+    megabytes: float
     documents: int
     tokens: int
     seconds: list[float]
     mebibytes: list[float]
 
     def markdown(self) -> str:
+        """Return the row as Markdown."""
         total = self.megabytes / sum(self.seconds)
         cells = [self.source, f"{self.megabytes:,.1f}", f"{self.documents:,}", f"{self.tokens:,}"]
         cells += [f"{s:.1f} ({self.megabytes / s:.1f})" for s in self.seconds]
@@ -62,18 +67,19 @@ class Row(NamedTuple):
 
 
 def measure(source: str, megabytes: int, tokenizer: str, folder: Path) -> Row:
-    """Run the stages on so much text of a source, in an empty folder."""
+    """Run the stages on text of a given size in an empty folder."""
     n_stories = megabytes * 1_000_000 // STORY_BYTES
     data = {"source": source, "max_validation_documents": None, "hub": HUB}
-    data["max_documents"] = n_stories if source == "synthetic" else None  # all of the dataset
-    data["validation_fraction"] = min(0.02, VALIDATION_STORIES / n_stories)  # of synthetic
+    # The dataset is read completely. Its splits exist already, so the fraction is for `synthetic` only.
+    data["max_documents"] = n_stories if source == "synthetic" else None
+    data["validation_fraction"] = min(0.02, VALIDATION_STORIES / n_stories)
     params = {"data": data, "tokenizer": {"type": tokenizer, "vocab_size": 4096}}
     project = clone(folder / "project", {**params, "model": MODEL, "train": TRAIN})
     if source == "hub":
         write_dataset(folder / "hub" / HUB["name"] / HUB["revision"] / "data", n_stories)
     with serve(folder / "hub") as hub:
-        private = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(folder / "home"), "TMPDIR": str(folder)}
-        environment = {**os.environ, **private}
+        overrides = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(folder / "home"), "TMPDIR": str(folder)}
+        environment = {**os.environ, **overrides}
         seconds, mebibytes = zip(*(run(stage, project, environment) for stage in STAGES), strict=True)
     splits = [read_json(project / "data/corpus/summary.json")[split] for split in ("train", "validation")]
     meta = read_meta(project / "data/tokens")
@@ -82,7 +88,7 @@ def measure(source: str, megabytes: int, tokenizer: str, folder: Path) -> Row:
 
 
 def write_dataset(folder: Path, n_stories: int) -> None:
-    """Write stories as TinyStories lies on the Hub: shards to train on, and one to measure on."""
+    """Write stories in the layout of TinyStories on the Hub: training shards and one validation shard."""
     texts = (story.text for story in stories(seed=1))
     folder.mkdir(parents=True)
     write_shard(folder / "validation-00000-of-00001.parquet", islice(texts, VALIDATION_STORIES))
@@ -93,14 +99,14 @@ def write_dataset(folder: Path, n_stories: int) -> None:
 
 
 def write_shard(path: Path, texts: Iterator[str]) -> None:
-    """Write a Parquet file, GROUP_STORIES in each row group."""
+    """Write a Parquet file with GROUP_STORIES documents per row group."""
     with pq.ParquetWriter(path, pa.schema([("text", pa.string())])) as writer:
         while group := list(islice(texts, GROUP_STORIES)):
             writer.write_table(pa.table({"text": group}))
 
 
 def run(stage: str, project: Path, environment: dict[str, str]) -> tuple[float, float]:
-    """Run a stage; how many seconds it took, and the peak of its processes' memory in MiB."""
+    """Run a stage. Return its duration in seconds, and the peak memory of its processes in MiB."""
     start, peak = time.perf_counter(), 0
     process = subprocess.Popen([sys.executable, "-m", f"stages.{stage}"], cwd=project, env=environment)
     try:
@@ -108,22 +114,24 @@ def run(stage: str, project: Path, environment: dict[str, str]) -> tuple[float, 
             peak = max(peak, anonymous_kibibytes(process.pid))
             time.sleep(0.05)
     finally:
-        process.kill()  # no harm if it has ended
-        process.wait()  # it writes to the folder that is to be removed
+        # After an error, end the stage before its folder is removed.
+        process.kill()
+        process.wait()
     if process.returncode:
-        raise UserError(f"stage {stage} ended with status {process.returncode}")
+        raise UserError(f"stage {stage} failed with exit code {process.returncode}")
     return time.perf_counter() - start, peak / 1024
 
 
 def anonymous_kibibytes(pid: int) -> int:
-    """RssAnon of a process and its descendants (man 5 proc); what has ended meanwhile counts nothing."""
-    found = re.search(r"RssAnon:\s+(\d+)", read_proc(Path(f"/proc/{pid}/status")))
+    """Return RssAnon of a process and its descendants (man 5 proc), without those that have ended."""
+    match = re.search(r"RssAnon:\s+(\d+)", read_proc(Path(f"/proc/{pid}/status")))
     threads = Path(f"/proc/{pid}/task").glob("*/children")
     children = [int(child) for path in threads for child in read_proc(path).split()]
-    return (int(found[1]) if found else 0) + sum(map(anonymous_kibibytes, children))
+    return (int(match[1]) if match else 0) + sum(map(anonymous_kibibytes, children))
 
 
 def read_proc(path: Path) -> str:
+    """Return a file of /proc, or nothing if its process has ended."""
     try:
         return path.read_text()
     except OSError:
@@ -131,36 +139,49 @@ def read_proc(path: Path) -> str:
 
 
 def compare(small: Row, large: Row) -> str:
-    """How far time is from linear and memory from flat: both ratios are 1 if they are."""
+    """Return the ratios of time per MB and of memory: 1 is linear time and constant memory."""
     per_megabyte = [sum(row.seconds) / row.megabytes for row in (small, large)]
     pairs = zip(STAGES.values(), small.mebibytes, large.mebibytes, strict=True)
     memory = ", ".join(f"{name} × {after / before:.2f}" for name, before, after in pairs)
-    time_and_memory = f"time a MB × {per_megabyte[1] / per_megabyte[0]:.2f}; peak memory: {memory}"
-    return f"{small.source}, {small.megabytes:,.0f} to {large.megabytes:,.0f} MB: {time_and_memory}"
+    ratios = f"time per MB × {per_megabyte[1] / per_megabyte[0]:.2f}; peak memory: {memory}"
+    return f"{small.source}, {small.megabytes:,.0f} to {large.megabytes:,.0f} MB: {ratios}"
 
 
 def main() -> None:
-    """Print a row as soon as it is measured, and what the rows come to."""
-    parser = argparse.ArgumentParser(description="Measure time and memory as the text grows.")
-    parser.add_argument("--megabytes", type=int, nargs="+", default=[10, 100, 1000, 2000], help="of text")
-    parser.add_argument("--source", nargs="+", choices=SOURCES, default=SOURCES)
-    parser.add_argument("--tokenizer", choices=("bpe", "gpt2"), default="bpe", help="bpe: of 4096 tokens")
-    arguments = parser.parse_args()
-    if min(arguments.megabytes) < 1:
+    """Print a row of the table after each measurement, then the scaling of each source."""
+    parser = argparse.ArgumentParser(description="Measure time and memory by the size of the text.")
+    parser.add_argument(
+        "--megabytes",
+        type=int,
+        nargs="+",
+        default=[10, 100, 1000, 2000],
+        help="sizes of the text in MB (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--source", nargs="+", choices=SOURCES, default=SOURCES, help="sources of the text (default: all)"
+    )
+    parser.add_argument(
+        "--tokenizer",
+        choices=("bpe", "gpt2"),
+        default="bpe",
+        help="type of the tokenizer; bpe has 4096 tokens (default: %(default)s)",
+    )
+    args = parser.parse_args()
+    if min(args.megabytes) < 1:
         parser.error("--megabytes: must be at least 1")
     columns = ["source", "MB of text", "documents", "tokens", *(f"{n} s (MB/s)" for n in STAGES.values())]
     columns += ["MB/s overall", *(f"{name} MiB" for name in STAGES.values())]
     print(f"| {' | '.join(columns)} |\n|---|{'---:|' * (len(columns) - 1)}", flush=True)
     comparisons = []
-    for source in arguments.source:
-        steady = []
-        for megabytes in sorted(arguments.megabytes):
+    for source in args.source:
+        rows = []
+        for megabytes in sorted(args.megabytes):
             with TemporaryDirectory() as folder:
-                row = measure(source, megabytes, arguments.tokenizer, Path(folder))
+                row = measure(source, megabytes, args.tokenizer, Path(folder))
             print(row.markdown(), flush=True)
-            steady += [row] if megabytes >= STEADY_MEGABYTES else []
-        if len(steady) > 1:
-            comparisons.append(compare(steady[0], steady[-1]))
+            rows += [row] if megabytes >= MIN_SCALING_MEGABYTES else []
+        if len(rows) > 1:
+            comparisons.append(compare(rows[0], rows[-1]))
     print("", *comparisons, sep="\n")
 
 

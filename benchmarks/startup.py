@@ -1,11 +1,11 @@
-"""What it costs to begin: `dvc repro` with nothing to do, and the start of each stage.
+"""Measure start-up times: `dvc repro` with nothing to do, and each stage.
 
     python -m benchmarks.startup [--rounds 5]
 
-`dvc repro` runs in a clone of the project with tiny params in which all is done, beside a pipeline of as many
-empty stages: what DVC costs by itself. A stage has started when its `main` begins: until then it has imported
-what it always needs, and looked at all of its inputs. The next column is all of it on tiny inputs, with what
-it imports on its way. All are processes of their own, in turns; medians are shown.
+`dvc repro` runs in a clone of the project with tiny params that is up to date, and in a pipeline of equally
+many trivial stages, which shows the cost of DVC itself. A stage has started when its `main` begins: by then
+it has imported its modules and checked its inputs. The next column is the time of the whole stage on tiny
+inputs, with later imports. Each measurement is a new process, in interleaved rounds; the table has medians.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from benchmarks.peers import machine
+from benchmarks.references import describe_machine
 from slm.core.errors import UserError, run_command
 from tests.pipeline import STAGES
 from tests.project import clone, git
@@ -28,7 +28,7 @@ import slm.core.stage
 slm.core.stage.run_stage = lambda name, main: slm.core.stage.Stage(name)
 runpy.run_module(f"stages.{sys.argv[1]}", run_name="__main__")
 """
-WHOLE = """
+WHOLE_STAGE = """
 import runpy, sys
 runpy.run_module(f"stages.{sys.argv[1]}", run_name="__main__")
 print("torch" in sys.modules)
@@ -38,7 +38,7 @@ FIRST_TOKEN = [sys.executable, "-m", "slm", "generate", "Once", "--max-new-token
 
 
 def run(command: list[str], folder: Path) -> tuple[float, str]:
-    """Seconds that a command takes in a folder, and what it prints."""
+    """Return the duration of a command in seconds, and its output. Raises UserError if it fails."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {**os.environ, "SLM_PROGRESS": "off", "SLM_NO_RESUME": "1", "PATH": path}
     start = time.perf_counter()
@@ -49,8 +49,8 @@ def run(command: list[str], folder: Path) -> tuple[float, str]:
     return seconds, result.stdout
 
 
-def empty_pipeline(folder: Path) -> Path:
-    """As many stages that copy a file, one after the other."""
+def trivial_pipeline(folder: Path) -> Path:
+    """Create a pipeline with as many stages as the project, each of which copies a file."""
     folder.mkdir()
     git(folder, "init", "-q")
     run([sys.executable, "-m", "dvc", "init", "-q"], folder)
@@ -63,40 +63,41 @@ def empty_pipeline(folder: Path) -> Path:
 
 
 def main() -> None:
-    """Print both tables in one: commands, then stages."""
-    parser = argparse.ArgumentParser(description="Measure what it costs to begin.")
-    parser.add_argument("--rounds", type=int, default=5)
+    """Print one table of commands and stages."""
+    parser = argparse.ArgumentParser(description="Measure start-up times.")
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds (default: %(default)s)")
     rounds = range(parser.parse_args().rounds)
     with TemporaryDirectory() as name:
-        project, empty = clone(Path(name) / "project"), empty_pipeline(Path(name) / "empty")
+        project, trivial = clone(Path(name) / "project"), trivial_pipeline(Path(name) / "trivial")
         commands = {
             "`dvc repro`, nothing to do": (REPRO, project),
-            f"the same, {len(STAGES)} empty stages": (REPRO, empty),
+            f"`dvc repro`, {len(STAGES)} trivial stages": (REPRO, trivial),
             "`python -c pass`": ([sys.executable, "-c", "pass"], project),
             "`import torch`": ([sys.executable, "-c", "import torch"], project),
-            "`slm generate`, the first token": (FIRST_TOKEN, project),
+            "`slm generate`, one token": (FIRST_TOKEN, project),
         }
-        for folder in (project, empty):
+        # Bring both pipelines up to date.
+        for folder in (project, trivial):
             run(REPRO, folder)
         seconds: dict[str, list[float]] = {}
-        torch_in: dict[str, str] = {}
+        imports_torch: dict[str, str] = {}
         for _ in rounds:
-            for what, (command, folder) in commands.items():
-                seconds.setdefault(what, []).append(run(command, folder)[0])
+            for label, (command, folder) in commands.items():
+                seconds.setdefault(label, []).append(run(command, folder)[0])
             for stage in STAGES:
                 start, _ = run([sys.executable, "-c", UNTIL_MAIN, stage], project)
-                whole, printed = run([sys.executable, "-c", WHOLE, stage], project)
+                total, output = run([sys.executable, "-c", WHOLE_STAGE, stage], project)
                 seconds.setdefault(f"{stage} starts", []).append(start)
-                seconds.setdefault(stage, []).append(whole)
-                torch_in[stage] = "yes" if printed.split()[-1] == "True" else "no"
+                seconds.setdefault(stage, []).append(total)
+                imports_torch[stage] = "yes" if output.split()[-1] == "True" else "no"
 
-    print("| | until main, s | in all, s | loads torch |\n|---|---:|---:|---|")
-    for what in commands:
-        print(f"| {what} | | {median(seconds[what]):.2f} | |")
+    print("| | until main, s | total, s | imports torch |\n|---|---:|---:|---|")
+    for label in commands:
+        print(f"| {label} | | {median(seconds[label]):.2f} | |")
     for stage in STAGES:
-        start, whole = median(seconds[f"{stage} starts"]), median(seconds[stage])
-        print(f"| stage {stage}, tiny inputs | {start:.2f} | {whole:.2f} | {torch_in[stage]} |")
-    print(f"\nMedians of {len(rounds)} rounds. {machine('dvc')}.")
+        start, total = median(seconds[f"{stage} starts"]), median(seconds[stage])
+        print(f"| stage {stage}, tiny inputs | {start:.2f} | {total:.2f} | {imports_torch[stage]} |")
+    print(f"\nMedians of {len(rounds)} rounds. {describe_machine('dvc')}.")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What the benchmarks compare with: nanoGPT and GPT-2 of `transformers`; and the machine they run on.
+"""Reference implementations for the benchmarks, nanoGPT and GPT-2 of `transformers`, and helpers for timing.
 
-nanoGPT is read from a checkout (github.com/karpathy/nanoGPT): its own model.py with its own optimizer, and
-trained as its train.py does. The model is this project's classic one without biases, but that its GELU is
-exact. The GPT-2 of `transformers` has no recipe of its own and is trained so, too.
+nanoGPT is imported from a checkout (github.com/karpathy/nanoGPT). Its model.py and optimizer are trained like
+in its train.py. Its model equals this project's GPT-2 without biases, except that its GELU is exact. GPT-2 of
+`transformers` comes without a training recipe, so it uses the one of nanoGPT.
 
 Shapes: B sequences, T tokens in each, V = vocab_size.
 """
@@ -16,7 +16,7 @@ import platform
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -28,10 +28,13 @@ from slm.train.data import Batch, to_device
 from slm.train.state import TrainState
 from slm.train.trainer import train_step
 
-SEED = 1337  # of nanoGPT's train.py, as are these
+# Values of nanoGPT's train.py.
+SEED = 1337
 BETA1, WEIGHT_DECAY, GRAD_CLIP = 0.9, 0.1, 1.0
-WARMUP = 0.05  # of all steps: 100 of 2,000 in the CPU example of its readme
-LEAST_RATE = 0.1  # of the highest learning rate
+# Warm-up as a fraction of all steps: 100 of 2,000 in the CPU example of nanoGPT's readme.
+WARMUP = 0.05
+# Final learning rate as a fraction of the peak.
+MIN_LR = 0.1
 
 
 class Shape(NamedTuple):
@@ -44,43 +47,49 @@ class Shape(NamedTuple):
     vocab_size: int
 
 
-def nanogpt(checkout: Path, shape: Shape) -> nn.Module:
-    """A new model of nanoGPT's: ids and targets (B, T) in, logits (B, T, V) and their mean loss out."""
+def new_nanogpt(checkout: Path, shape: Shape) -> nn.Module:
+    """Return a new nanoGPT model, which maps ids and targets (B, T) to logits (B, T, V) and their mean loss.
+
+    Raises UserError if `checkout` does not contain nanoGPT.
+    """
     path = checkout / "model.py"
     if not path.is_file():
-        raise UserError(f"{path}: no such file; git clone https://github.com/karpathy/nanoGPT")
+        raise UserError(f"{path}: no such file; run `git clone https://github.com/karpathy/nanoGPT`")
     spec = importlib.util.spec_from_file_location("nanogpt_model", path)
     assert spec and spec.loader
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints
+    # Suppress its output.
+    with contextlib.redirect_stdout(io.StringIO()):
         return module.GPT(module.GPTConfig(**shape._asdict(), dropout=0.0, bias=False))
 
 
 class GPT2(nn.Module):
-    """A new GPT-2 of `transformers`, called as nanoGPT's model is."""
+    """GPT-2 of `transformers` with the interface of nanoGPT's model."""
 
     def __init__(self, shape: Shape):
         super().__init__()
-        from transformers import GPT2Config, GPT2LMHeadModel  # takes its time
+        # Importing transformers is slow, so do it only when needed.
+        from transformers import GPT2Config, GPT2LMHeadModel
 
         names = {"n_positions": shape.block_size, **shape._asdict()}
         del names["block_size"]
         no_dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
-        ends = dict.fromkeys(("bos_token_id", "eos_token_id"), 0)  # must lie in the vocabulary
-        self.gpt2 = GPT2LMHeadModel(GPT2Config(**names, **no_dropout, **ends, use_cache=False))
+        # The default ids are outside of a small vocabulary.
+        special_tokens = dict.fromkeys(("bos_token_id", "eos_token_id"), 0)
+        self.gpt2 = GPT2LMHeadModel(GPT2Config(**names, **no_dropout, **special_tokens, use_cache=False))
 
     def forward(self, ids: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.gpt2(ids).logits
         return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
-class Peer:
-    """A model of others with nanoGPT's way of training it; see `update`."""
+class ReferenceTrainer:
+    """A reference implementation with the training step of nanoGPT."""
 
     def __init__(
         self,
-        side: str,
+        implementation: Literal["nanogpt", "transformers"],
         shape: Shape,
         checkout: Path | None = None,
         compiled: bool = False,
@@ -88,13 +97,14 @@ class Peer:
         beta2: float = 0.95,
     ):
         self.device = setup_torch()
-        if dtype == "auto":  # its train.py takes no notice of dtype on a CPU
+        # nanoGPT's train.py ignores the dtype on a CPU.
+        if dtype == "auto":
             dtype = "bfloat16" if self.device.type == "cuda" else "float32"
         self.dtype = getattr(torch, dtype)
         torch.manual_seed(SEED)
-        if side == "nanogpt":
+        if implementation == "nanogpt":
             assert checkout
-            self.model = nanogpt(checkout, shape).to(self.device)
+            self.model = new_nanogpt(checkout, shape).to(self.device)
             with contextlib.redirect_stdout(io.StringIO()):
                 self.optimizer = self.model.configure_optimizers(
                     WEIGHT_DECAY, 1.0, (BETA1, beta2), self.device.type
@@ -105,7 +115,7 @@ class Peer:
         self.train_model = torch.compile(self.model) if compiled else self.model
 
     def step(self, batch: Batch, lr: float) -> Tensor:
-        """Forward, backward, clip, optimizer; give the mean loss."""
+        """Take a training step with gradient clipping, and return the mean loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.model.train()
@@ -119,58 +129,60 @@ class Peer:
         return loss.detach()
 
     def logits(self, ids: Tensor) -> Tensor:
-        """(B, T, V)"""
-        return self.model(ids, ids)[0]  # without targets nanoGPT gives the last ones only
+        """Return the logits (B, T, V)."""
+        # Without targets nanoGPT returns only the logits of the last position.
+        return self.model(ids, ids)[0]
 
 
-def update(side: TrainState | Peer, batch: Batch, lr: float) -> None:
-    """Take a training step."""
-    if isinstance(side, TrainState):
-        train_step(side, batch, lr)
+def run_step(trainer: TrainState | ReferenceTrainer, batch: Batch, lr: float) -> None:
+    """Take a training step with this project or a reference implementation."""
+    if isinstance(trainer, TrainState):
+        train_step(trainer, batch, lr)
     else:
-        side.step(batch, lr)
+        trainer.step(batch, lr)
 
 
 def _adamw(model: nn.Module, beta2: float) -> torch.optim.Optimizer:
-    """AdamW as the Trainer of `transformers` has it by default (fused); weight decay is for matrices."""
+    """Return fused AdamW, the default of the transformers Trainer, with weight decay for matrices only."""
     matrices = [p for p in model.parameters() if p.dim() >= 2]
     vectors = [p for p in model.parameters() if p.dim() < 2]
     groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": vectors, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, betas=(BETA1, beta2), fused=True)
 
 
-def nanogpt_rate(step: int, n_steps: float, highest: float) -> float:
-    """Its learning rate at a step (counted from 0): a linear warm-up, then half a cosine."""
+def nanogpt_learning_rate(step: int, n_steps: float, peak: float) -> float:
+    """Return nanoGPT's learning rate at a step, counted from 0: linear warm-up, then cosine decay."""
     warmup = int(WARMUP * n_steps)
     if step < warmup:
-        return highest * (step + 1) / (warmup + 1)
-    done = min(1.0, (step - warmup) / max(n_steps - warmup, 1))
-    return highest * (LEAST_RATE + (1 - LEAST_RATE) * (1 + math.cos(math.pi * done)) / 2)
+        return peak * (step + 1) / (warmup + 1)
+    progress = min(1.0, (step - warmup) / max(n_steps - warmup, 1))
+    return peak * (MIN_LR + (1 - MIN_LR) * (1 + math.cos(math.pi * progress)) / 2)
 
 
 def nanogpt_batch(tokens: Any, block_size: int, batch_size: int) -> tuple[Tensor, Tensor]:
-    """Its batch: windows of an array of ids that start anywhere; inputs and targets (B, T)."""
+    """Return inputs and targets (B, T) like nanoGPT's get_batch: windows at random positions of the ids."""
     starts = torch.randint(len(tokens) - block_size, (batch_size,)).tolist()
-    rows = [torch.from_numpy(tokens[i : i + block_size + 1].astype("int64")) for i in starts]
-    found = torch.stack(rows)
-    return found[:, :-1].contiguous(), found[:, 1:].contiguous()
+    windows = [torch.from_numpy(tokens[i : i + block_size + 1].astype("int64")) for i in starts]
+    ids = torch.stack(windows)
+    return ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for the device, so that the clock shows what has been done."""
+    """Wait for the device, because CUDA kernels run asynchronously."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def machine(*packages: str) -> str:
-    """What figures were taken on: processor, cores, GPU, threads, Python, and versions of packages."""
+def describe_machine(*packages: str) -> str:
+    """Return the processor, cores, GPU, threads, Python version and versions of packages as text."""
     cpu, info = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
-    if info.exists():  # on Linux, which says more there
+    # Linux states the model of the processor there.
+    if info.exists():
         lines = info.read_text(encoding="utf-8").splitlines()
         models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
         cpu = models[0] if models else cpu
     device = setup_torch()
     gpu = [torch.cuda.get_device_name(device)] if device.type == "cuda" else []
-    what = [cpu, f"{os.cpu_count()} cores", *gpu, f"{torch.get_num_threads()} threads of torch"]
+    hardware = [cpu, f"{os.cpu_count()} cores", *gpu, f"{torch.get_num_threads()} threads of torch"]
     versions = [f"{name} {version(name)}" for name in ("torch", *packages)]
-    return ", ".join([*what, f"Python {platform.python_version()}", *versions])
+    return ", ".join([*hardware, f"Python {platform.python_version()}", *versions])
