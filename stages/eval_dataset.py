@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from slm.core.files import write_result
 from slm.core.stage import Stage, run_item
-from slm.core.tables import write_result
 from slm.eval.params import EvaluateParams
 from slm.results.eval import EvalDetails
 
@@ -21,7 +21,7 @@ def main(stage: Stage) -> None:
     metrics, scope = evaluate_dataset(model, tokenizer, stage.item, params)
     details = EvalDetails(**scope.model_dump(), versions=stage.versions)
     # Under the name of the dataset, DVC's tables show these metrics in columns of their own.
-    write_result(Path(f"reports/datasets/{stage.item}.json"), metrics, under=stage.item)
+    write_result(Path(f"reports/datasets/{stage.item}.json"), metrics, key=stage.item)
     write_result(Path(f"reports/details/{stage.item}.dataset.json"), details)
 
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from slm.core.files import write_lines, write_result, write_rows
 from slm.core.stage import Stage, run_stage
-from slm.core.tables import write_lines, write_result, write_rows
 from slm.eval_samples.params import EvalSamplesParams
 from slm.generate.params import SampleParams
 from slm.results.samples import SampleDetails, SampleQuality

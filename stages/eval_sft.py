@@ -3,9 +3,8 @@
 from itertools import islice
 from pathlib import Path
 
-from slm.core.files import write_text
+from slm.core.files import write_result, write_rows, write_text
 from slm.core.stage import Stage, run_item
-from slm.core.tables import write_result, write_rows
 from slm.results.sft import ConstraintRow, SFTDetails, SFTScores
 from slm.sft.params import SFTParams
 

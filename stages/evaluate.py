@@ -3,8 +3,8 @@
 from itertools import chain
 from pathlib import Path
 
+from slm.core.files import write_result, write_rows
 from slm.core.stage import Stage, run_stage
-from slm.core.tables import write_result, write_rows
 from slm.eval.params import EvaluateParams
 from slm.results.eval import Baseline, EvalDetails, EvalMetrics, FrequencyLoss, PairScore, PositionLoss
 from slm.tokenizer.bins import open_bin, read_meta

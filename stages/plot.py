@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from slm.core.files import read_result, read_rows
 from slm.core.stage import Stage, run_stage
-from slm.core.tables import read_result, read_rows
 from slm.model.params import ModelConfig
 from slm.report.figures.curves import plot_loss, plot_optimization
 from slm.report.figures.evaluation import (
@@ -40,7 +40,7 @@ def main(stage: Stage) -> None:
         "token_probabilities": plot_token_probabilities(inspection),
         "attention": plot_attention(inspection),
     }
-    if pairs := read_rows(reports / "minimal_pairs.csv", PairScore, may_be_empty=True):
+    if pairs := read_rows(reports / "minimal_pairs.csv", PairScore, allow_empty=True):
         figures["minimal_pairs"] = plot_minimal_pairs(pairs)
     write_figures(figures, reports / "figures")
 

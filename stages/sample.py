@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from slm.core.files import write_text
+from slm.core.files import write_result, write_text
 from slm.core.stage import Stage, run_stage
-from slm.core.tables import write_result
 from slm.generate.params import SampleParams
 
 

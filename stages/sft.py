@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from slm.core.files import write_text
+from slm.core.files import write_result, write_rows, write_text
 from slm.core.stage import Stage, project_folder, run_item
-from slm.core.tables import write_result, write_rows
 from slm.results.sft import SFTTrainDetails
 from slm.results.train import TrainPoint, ValidationPoint
 from slm.sft.params import SFTParams

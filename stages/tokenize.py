@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from slm.core.files import write_result
 from slm.core.stage import Stage, run_stage
-from slm.core.tables import write_result
 from slm.results.tokens import TokensDetails, TokensMetrics
 from slm.tokenizer.bins import read_meta
 from slm.tokenizer.encode import write_bins

@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 from slm.core.errors import run_command
+from slm.core.files import write_result, write_rows
 from slm.core.stage import Stage, project_folder, run_stage
-from slm.core.tables import write_result, write_rows
 from slm.model.params import ModelParams
 from slm.results.train import TrainDetails, TrainPoint, ValidationPoint
 from slm.tokenizer.bins import open_bin, read_meta

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from slm.core.tables import write_lines, write_result, write_rows
+from slm.core.files import write_lines, write_result, write_rows
 from slm.report.results import PNG_HEADER, PNG_SIGNATURE
 from slm.results.eval import (
     Baseline,
@@ -95,7 +95,7 @@ def write_evaluation(reports: Path, known: bool) -> None:
         baselines.insert(1, ("5-gram", "baseline", 1.6))
         baselines.append(("entropy", "bound", 0.8))
         metrics = DatasetMetrics(loss=5.0, perplexity=148.4, bits_per_byte=2.5, last_word_accuracy=0.125)
-        write_result(reports / "datasets/lambada.json", metrics, under="lambada")
+        write_result(reports / "datasets/lambada.json", metrics, key="lambada")
     rows = [Baseline(name=name, kind=kind, bits_per_byte=bits) for name, kind, bits in baselines]
     write_rows(reports / "baselines.csv", Baseline, rows)
     positions = [

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from slm.core.errors import UserError
-from slm.core.files import replacing, write_json, writing
+from slm.core.files import atomic_write, convert_write_errors, write_json
 from slm.core.statistics import ratio_standard_error
 
 SCHEMA = pa.schema([pa.field("text", pa.string(), nullable=False)])
@@ -40,7 +40,7 @@ def write_corpus(documents: Iterable[Document], folder: Path, origin: dict[str, 
     """
     n_empty = 0
     train_path, validation_path = folder / "train.parquet", folder / "validation.parquet"
-    with replacing(train_path) as train_temporary, replacing(validation_path) as validation_temporary:
+    with atomic_write(train_path) as train_temporary, atomic_write(validation_path) as validation_temporary:
         with (
             _Split(train_path, train_temporary) as train,
             _Split(validation_path, validation_temporary) as validation,
@@ -102,7 +102,7 @@ class _Split:
 
     def __init__(self, path: Path, temporary: Path):
         self._path = path
-        with writing(path):
+        with convert_write_errors(path):
             # Texts hardly repeat: a dictionary and the least and greatest of them would be for nothing.
             self._writer = pq.ParquetWriter(
                 temporary, SCHEMA, compression="zstd", use_dictionary=False, write_statistics=False
@@ -118,7 +118,7 @@ class _Split:
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         if error is None:  # else the file is dropped, and may be broken
             self._flush()
-        with writing(self._path):
+        with convert_write_errors(self._path):
             self._writer.close()
 
     def add(self, text: bytes, bits: float | None) -> None:
@@ -143,7 +143,7 @@ class _Split:
     def _flush(self) -> None:
         if self._texts:
             batch = pa.record_batch([pa.array(self._texts, pa.string())], schema=SCHEMA)
-            with writing(self._path):
+            with convert_write_errors(self._path):
                 self._writer.write_batch(batch)
         self._texts, self._n_bytes_held = [], 0
 

@@ -13,7 +13,7 @@ from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType
 from tokenizers import Tokenizer
 
 from slm.core.errors import UserError
-from slm.core.files import replacing
+from slm.core.files import atomic_write
 from slm.model.gpt import GPT
 from slm.model.huggingface import model_type, to_config, to_weights
 from slm.tokenizer.tokenizer import end_of_text_id
@@ -34,7 +34,7 @@ def write_gguf(model: GPT, tokenizer: Tokenizer, path: Path, quantize: str | Non
             f"{model.params.activation}"
         )
     names = gguf.get_tensor_name_map(ARCHITECTURES[kind], model.params.n_layer)
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         writer = GGUFWriter(temporary, kind)
         _add_sizes(writer, model, tokenizer)
         _add_tokenizer(writer, tokenizer)

@@ -8,7 +8,7 @@ import safetensors.torch
 from tokenizers import Tokenizer, processors
 
 from slm.core.errors import UserError
-from slm.core.files import write_json, write_text, writing
+from slm.core.files import convert_write_errors, write_json, write_text
 from slm.export.card import model_card
 from slm.model.gpt import GPT
 from slm.model.huggingface import to_config, to_weights
@@ -26,7 +26,7 @@ def write_folder(model: GPT, tokenizer: Tokenizer, facts: Facts | None, folder: 
     end_of_text = end_of_text_id(tokenizer)
     ends = {"bos_token_id": end_of_text, "eos_token_id": end_of_text, "pad_token_id": end_of_text}
     weights = {name: weight.contiguous() for name, weight in to_weights(model).items()}
-    with writing(folder):
+    with convert_write_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp") as temporary:
             new = Path(temporary, folder.name)

@@ -42,7 +42,7 @@ from torch.overrides import TorchFunctionMode
 
 from slm.core.config import validate
 from slm.core.errors import UserError
-from slm.core.files import read_json, replacing, write_json
+from slm.core.files import atomic_write, read_json, write_json
 from slm.model.layers import (
     MLP,
     KVCache,
@@ -311,7 +311,7 @@ def save_model(model: GPT, folder: Path) -> None:
     """Write config.json and model.safetensors to `folder`: both, or neither if there is an error."""
     config = ModelConfig(architecture="gpt", vocab_size=model.vocab_size, model=model.params)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with replacing(folder / WEIGHTS) as temporary:
+    with atomic_write(folder / WEIGHTS) as temporary:
         temporary.write_bytes(safetensors.torch.save(weights))
         write_json(folder / CONFIG, config.model_dump())
 

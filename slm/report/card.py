@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from slm.core.tables import read_result
+from slm.core.files import read_result
 from slm.data.summary import CorpusSummary, read_summary
 from slm.model.params import ModelConfig, ModelParams
 from slm.report.display import millions, power_of_ten

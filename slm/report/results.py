@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from slm.core.errors import UserError
-from slm.core.tables import read_lines, read_result, read_rows
+from slm.core.files import read_lines, read_result, read_rows
 from slm.report.card import Facts, read_facts
 from slm.results.eval import (
     Baseline,
@@ -86,7 +86,7 @@ def read_results(root: Path, params: dict[str, dict[str, Any]]) -> Results:
         baselines=read_rows(reports / "baselines.csv", Baseline),
         by_position=read_rows(reports / "by_position.csv", PositionLoss),
         by_frequency=read_rows(reports / "by_frequency.csv", FrequencyLoss),
-        minimal_pairs=read_rows(reports / "minimal_pairs.csv", PairScore, may_be_empty=True),
+        minimal_pairs=read_rows(reports / "minimal_pairs.csv", PairScore, allow_empty=True),
         datasets=read_datasets(reports / "datasets", params["evaluate"]["datasets"]),
         sample_quality=read_rows(reports / "eval_samples.csv", SampleQuality),
         samples=read_result(reports / "eval_samples.json", SampleMetrics),
@@ -99,7 +99,7 @@ def read_results(root: Path, params: dict[str, dict[str, Any]]) -> Results:
 
 def read_datasets(folder: Path, names: Iterable[str]) -> dict[str, DatasetMetrics]:
     """Read the metrics of these datasets. Files of other datasets in the folder are ignored."""
-    return {name: read_result(folder / f"{name}.json", DatasetMetrics, under=name) for name in names}
+    return {name: read_result(folder / f"{name}.json", DatasetMetrics, key=name) for name in names}
 
 
 def read_figures(folder: Path) -> dict[str, bytes]:

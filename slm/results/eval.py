@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from slm.core.config import StrictModel
-from slm.core.tables import Count, Details, Interval, Positive, Share
+from slm.core.files import Count, Details, Fraction, Interval, Positive
 
 
 class EvalMetrics(StrictModel):
@@ -15,10 +15,10 @@ class EvalMetrics(StrictModel):
     val_loss: Positive
     perplexity: Positive
     bits_per_byte: Positive
-    # Share of the gap between the n-gram model and the entropy; None without either.
+    # Fraction of the gap between the n-gram model and the entropy; None without either.
     ngram_gap_closed: float | None = None
     # None without minimal pairs.
-    minimal_pair_acc: Share | None = None
+    minimal_pair_acc: Fraction | None = None
 
     @property
     def nats_per_bit(self) -> float:
@@ -74,7 +74,7 @@ class PairScore(StrictModel):
     """A row of minimal_pairs.csv: how often the model prefers the correct one of two sentences."""
 
     phenomenon: str
-    accuracy: Share
+    accuracy: Fraction
     pairs: Count
 
 
@@ -88,5 +88,5 @@ class DatasetMetrics(StrictModel):
     # For the metric word_perplexity.
     word_perplexity: Positive | None = None
     # For the metric last_word_accuracy.
-    last_word_accuracy: Share | None = None
+    last_word_accuracy: Fraction | None = None
     last_word_perplexity: Positive | None = None

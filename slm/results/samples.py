@@ -5,7 +5,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from slm.core.config import StrictModel
-from slm.core.tables import Count, Details, Share
+from slm.core.files import Count, Details, Fraction
 
 
 class Story(StrictModel):
@@ -28,11 +28,11 @@ class Story(StrictModel):
 class SampleMetrics(StrictModel):
     """reports/eval_samples.json: the samples at the temperature of the section `sample`."""
 
-    eos_rate: Share
-    distinct_2: Share
-    copy_rate: Share
+    eos_rate: Fraction
+    distinct_2: Fraction
+    copy_rate: Fraction
     # None where the corpus has no consistency checker.
-    consistency: Share | None = None
+    consistency: Fraction | None = None
 
 
 class SampleQuality(StrictModel):
@@ -40,16 +40,16 @@ class SampleQuality(StrictModel):
 
     temperature: float
     num_samples: Count
-    eos_rate: Share
-    distinct_1: Share
-    distinct_2: Share
-    seq_rep_4: Share
-    vocab_coverage: Share
-    copy_rate: Share
+    eos_rate: Fraction
+    distinct_1: Fraction
+    distinct_2: Fraction
+    seq_rep_4: Fraction
+    vocab_coverage: Fraction
+    copy_rate: Fraction
     # Tokens.
     longest_copy: Count
-    self_bleu_4: Share
-    consistency: Share | None = None
+    self_bleu_4: Fraction
+    consistency: Fraction | None = None
 
     def metrics(self) -> SampleMetrics:
         """Return the metrics among these columns."""
@@ -64,7 +64,7 @@ class SampleDetails(Details):
 
 
 # JSON has lists instead of tuples.
-Alternative = Annotated[tuple[str, Share], Field(strict=False)]
+Alternative = Annotated[tuple[str, Fraction], Field(strict=False)]
 
 
 class Inspection(StrictModel):
@@ -75,11 +75,11 @@ class Inspection(StrictModel):
     # N strings that make up the text; a character in several tokens is with its last one.
     tokens: Annotated[list[str], Field(min_length=1)]
     # Of each token, given the tokens before it.
-    probabilities: list[Share]
+    probabilities: list[Fraction]
     # The most likely tokens at each position, with their probabilities.
     alternatives: list[list[Alternative]]
     # [layer][head][t][s]: attention weight of position s when predicting from position t.
-    attention: list[list[list[list[Share]]]]
+    attention: list[list[list[list[Fraction]]]]
 
     @model_validator(mode="after")
     def _check_shapes(self) -> Self:

@@ -1,7 +1,7 @@
 """Results of the stages sft and eval_sft; the curves are those of slm.results.train."""
 
 from slm.core.config import StrictModel
-from slm.core.tables import Count, Details, Interval, Positive, Share
+from slm.core.files import Count, Details, Fraction, Interval, Positive
 from slm.results.train import TrainMetrics, TrainSummary
 
 
@@ -13,8 +13,8 @@ class SFTMetrics(StrictModel):
     """reports/sft/NAME/eval.json: the fine-tuned model on held-out prompts."""
 
     # None where no prompt has a constraint that counts, or a single right answer.
-    constraint_acc: Share | None = None
-    exact_match: Share | None = None
+    constraint_acc: Fraction | None = None
+    exact_match: Fraction | None = None
     # Nats per answer token.
     val_loss: Positive
 
@@ -44,10 +44,10 @@ class ConstraintRow(StrictModel):
 
     kind: str
     constraints: Count
-    satisfied: Share
+    satisfied: Fraction
     # How often the same stories satisfy the constraints of other prompts.
-    chance: Share
+    chance: Fraction
     # Whether the constraint is too unlikely to be satisfied by chance, so that constraint_acc includes it.
     counts: bool
     # Of the base model.
-    base_satisfied: Share
+    base_satisfied: Fraction

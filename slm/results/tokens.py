@@ -1,7 +1,7 @@
 """Results of the stage tokenize."""
 
 from slm.core.config import StrictModel
-from slm.core.tables import Count, Details, Positive
+from slm.core.files import Count, Details, Positive
 
 
 class TokensMetrics(StrictModel):

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from slm.core.config import StrictModel
-from slm.core.tables import Count, Details
+from slm.core.files import Count, Details
 
 
 class TrainPoint(StrictModel):

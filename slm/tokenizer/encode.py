@@ -13,7 +13,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from slm.core.errors import UserError
-from slm.core.files import replacing
+from slm.core.files import atomic_write
 from slm.core.progress import Progress
 from slm.data.documents import estimate_bytes, read_documents
 from slm.tokenizer.bins import SPLITS, SplitMeta, TokensMeta, bin_dtype, write_meta
@@ -41,9 +41,9 @@ def write_bins(corpus: Path, tokens: Path, tokenizer_file: Path, params: Tokeniz
     with ExitStack() as files:
         splits = {}
         for split in SPLITS:
-            path = files.enter_context(replacing(tokens / f"{split}.bin"))
+            path = files.enter_context(atomic_write(tokens / f"{split}.bin"))
             splits[split] = write_bin(corpus / f"{split}.parquet", path, encoder, dtype)
-        path = files.enter_context(replacing(tokenizer_file))
+        path = files.enter_context(atomic_write(tokenizer_file))
         path.write_text(tokenizer.to_str(pretty=True), encoding="utf-8", newline="\n")
         end_of_text = end_of_text_id(tokenizer)
         sizes = {"vocab_size": vocab_size, "end_of_text": end_of_text, "dtype": dtype.name}

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from slm.core.errors import UserError
-from slm.core.tables import read_result, write_result
+from slm.core.files import read_result, write_result
 from slm.eval.perplexity import token_losses
 from slm.generate.inspection import MAX_ATTENTION, AttentionWeights, inspect
 from slm.model.gpt import new_gpt

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from slm.core.errors import Interrupted, UserError
-from slm.core.tables import write_rows
+from slm.core.files import write_rows
 from slm.results.train import TrainPoint, ValidationPoint
 from slm.train.checkpoints import RunInputs
 from slm.train.trainer import train

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from slm.core.errors import UserError
-from slm.core.tables import write_rows
+from slm.core.files import write_rows
 from slm.model.gpt import load_model
 from slm.results.train import TrainPoint, ValidationPoint
 from slm.train.data import WindowBatches

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import PercentFormatter
 
-from slm.core.files import replacing, writing
+from slm.core.files import atomic_write, convert_write_errors
 from slm.report.display import DPI, shorten
 
 # Color-blind safe colors (Okabe & Ito 2008).
@@ -99,7 +99,7 @@ def brief(text: str, max_length: int) -> str:
 
 def write_figure(figure: Figure, path: Path) -> None:
     """Write a PNG whose bytes depend on the figure only: its metadata omit the matplotlib version."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
 
 
@@ -109,5 +109,5 @@ def write_figures(figures: dict[str, Figure], folder: Path) -> None:
         write_figure(figure, folder / f"{name}.png")
     for path in sorted(folder.glob("*.png")):
         if path.stem not in figures:
-            with writing(path):
+            with convert_write_errors(path):
                 path.unlink()

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from slm.core.errors import UserError
-from slm.core.tables import read_lines, read_result, read_rows, write_lines, write_result, write_rows
+from slm.core.files import read_lines, read_result, read_rows, write_lines, write_result, write_rows
 from slm.results.eval import DatasetMetrics, EvalMetrics, PairScore
 from slm.results.samples import SampleQuality, Story
 from slm.results.train import TrainPoint, ValidationPoint
@@ -57,11 +57,11 @@ def test_a_result_without_none_is_read_back(tmp_path):
 
 def test_a_result_under_a_name_is_read_back(tmp_path):
     path, metrics = tmp_path / "lambada.json", DatasetMetrics(loss=2.0, perplexity=7.4, bits_per_byte=1.0)
-    write_result(path, metrics, under="lambada")
+    write_result(path, metrics, key="lambada")
     assert json.loads(path.read_text()).keys() == {"lambada"}
-    assert read_result(path, DatasetMetrics, under="lambada") == metrics
+    assert read_result(path, DatasetMetrics, key="lambada") == metrics
     with pytest.raises(UserError, match=r"lambada\.json: wikitext: must be"):
-        read_result(path, DatasetMetrics, under="wikitext")
+        read_result(path, DatasetMetrics, key="wikitext")
 
 
 def test_lines_are_read_back_whatever_characters_they_hold(tmp_path):
@@ -93,14 +93,14 @@ def test_invalid_rows_are_one_line_with_place_and_column(tmp_path, text, message
 def test_rows_may_be_empty_but_never_missing(tmp_path):
     path = tmp_path / "minimal_pairs.csv"
     with pytest.raises(UserError, match=r"pairs\.csv: no such file; `dvc repro` makes it"):
-        read_rows(path, PairScore, may_be_empty=True)
+        read_rows(path, PairScore, allow_empty=True)
     path.write_text("phenomenon,accuracy,pairs\n")
-    assert read_rows(path, PairScore, may_be_empty=True) == []
+    assert read_rows(path, PairScore, allow_empty=True) == []
     with pytest.raises(UserError, match=r"pairs\.csv: has no rows"):
         read_rows(path, PairScore)
     path.write_text("phenomenon,accuracy,pairs\nnames,1.5,3\n")
     with pytest.raises(UserError, match=r"pairs\.csv:2: accuracy: must be less .*, got '1.5'$"):
-        read_rows(path, PairScore, may_be_empty=True)
+        read_rows(path, PairScore, allow_empty=True)
 
 
 @pytest.mark.parametrize(
