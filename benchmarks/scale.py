@@ -44,7 +44,14 @@ VALIDATION_STORIES = 2000
 MIN_SCALING_MEGABYTES = 100
 
 MODEL = {"n_layer": 2, "n_head": 4, "n_embd": 128, "block_size": 256}
-TRAIN = {"batch_size": 8, "grad_accum_steps": 1, "max_steps": 1, "warmup_steps": 0, "eval_tokens": 2000}
+TRAIN = {
+    "batch_size": 8,
+    "grad_accum_steps": 1,
+    "max_steps": 1,
+    "warmup_steps": 0,
+    "decay_steps": 0,
+    "eval_tokens": 2000,
+}
 
 
 class Row(NamedTuple):
