@@ -25,7 +25,7 @@ from tests.project import clone, git
 UNTIL_MAIN = """
 import runpy, sys
 import slm.core.stage
-slm.core.stage.run_stage = lambda name, main: slm.core.stage.Stage(name)
+slm.core.stage.run_stage = lambda name, main, **_: slm.core.stage.Stage(name)
 runpy.run_module(f"stages.{sys.argv[1]}", run_name="__main__")
 """
 WHOLE_STAGE = """

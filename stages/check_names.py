@@ -8,15 +8,16 @@ writes never changes, so another name reruns nothing else.
 
 from pathlib import Path
 
+from slm.core.config import check_item_names
 from slm.core.files import write_text
-from slm.core.stage import Stage, check_names, run_stage
+from slm.core.stage import Stage, run_stage
 
 KEYS = ("evaluate.datasets", "sft")
 
 
 def main(stage: Stage) -> None:
     for key in KEYS:
-        check_names(stage.params, key)
+        check_item_names(stage.params, key)
     write_text(Path("data/names_checked"), "ok\n")
 
 

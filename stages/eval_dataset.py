@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from slm.core.files import write_result
-from slm.core.stage import Stage, run_item
+from slm.core.stage import Stage, run_stage
 from slm.eval.params import EvaluateParams
 from slm.results.eval import EvalDetails
 
@@ -26,4 +26,4 @@ def main(stage: Stage) -> None:
 
 
 if __name__ == "__main__":
-    run_item("eval_dataset", main)
+    run_stage("eval_dataset", main, foreach=True)

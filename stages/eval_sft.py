@@ -4,7 +4,7 @@ from itertools import islice
 from pathlib import Path
 
 from slm.core.files import write_result, write_rows, write_text
-from slm.core.stage import Stage, run_item
+from slm.core.stage import Stage, run_stage
 from slm.results.sft import ConstraintRow, SFTDetails, SFTScores
 from slm.sft.params import SFTParams
 
@@ -59,8 +59,8 @@ def main(stage: Stage) -> None:
     write_rows(reports / stage.item / "constraints.csv", ConstraintRow, table)
     write_result(reports / stage.item / "eval.json", details.sft.metrics())
     write_result(Path(f"models/{stage.item}.eval.json"), details)
-    write_text(reports / f"{stage.item}.md", f"{text}\n---\n\nVersions: {stage.made_with()}.\n")
+    write_text(reports / f"{stage.item}.md", f"{text}\n---\n\nVersions: {stage.format_versions()}.\n")
 
 
 if __name__ == "__main__":
-    run_item("eval_sft", main)
+    run_stage("eval_sft", main, foreach=True)

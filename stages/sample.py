@@ -26,7 +26,7 @@ def main(stage: Stage) -> None:
     end = [end_of_text_id(tokenizer)] if len(first) < params.max_new_tokens else []
     inspection = inspect(model, tokenizer, [*prompt, *first, *end], n_given=len(prompt))
 
-    write_text(Path("reports/samples.md"), f"{markdown}\n---\n\nMade with {stage.made_with()}.\n")
+    write_text(Path("reports/samples.md"), f"{markdown}\n---\n\nMade with {stage.format_versions()}.\n")
     write_result(Path("data/inspection.json"), inspection, indent=None)
 
 

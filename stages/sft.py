@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from slm.core.files import write_result, write_rows, write_text
-from slm.core.stage import Stage, project_folder, run_item
+from slm.core.stage import Stage, project_folder, run_stage
 from slm.results.sft import SFTTrainDetails
 from slm.results.train import TrainPoint, ValidationPoint
 from slm.sft.params import SFTParams
@@ -47,4 +47,4 @@ def main(stage: Stage) -> None:
 
 
 if __name__ == "__main__":
-    run_item("sft", main)
+    run_stage("sft", main, foreach=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
-from slm.core.stage import pins
+from slm.core.stage import read_pins
 
 OURS = {"slm", "stages", "storygrammar"}
 # Arrays and tables: every version stores the same values, so a stage that only reads and writes them need not
@@ -34,7 +34,9 @@ def imported_libraries(files: Iterable[str]) -> set[str]:
 
 def requirements_of_libraries() -> dict[str, set[str]]:
     """Map each installed library, by import name, to the files of requirements/ that pin it."""
-    file_of = {name: path.as_posix() for path in Path("requirements").glob("*.txt") for name in pins(path)}
+    file_of = {
+        name: path.as_posix() for path in Path("requirements").glob("*.txt") for name in read_pins(path)
+    }
     return {
         library: {file_of[p] for p in packages if p in file_of and p not in CONTAINERS}
         for library, packages in packages_distributions().items()

@@ -4,9 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from slm.core.config import PARAMS_FILE, ParamsSection, new_name, read_yaml
+from slm.core.config import PARAMS_FILE, ParamsSection, check_item_names, get_value, new_name, read_yaml
 from slm.core.errors import UserError
-from slm.core.stage import check_names, look_up
 from slm.data.params import DataParams
 from slm.eval.params import EvaluateParams
 from slm.eval_samples.params import EvalSamplesParams
@@ -57,8 +56,8 @@ def check_values(values: dict[str, Any], path: Path) -> None:
             continue
         try:
             for key in NAMED_ITEMS.get(section.section, ()):
-                if isinstance(look_up(values, key), dict):
-                    check_names(values, key, path)
+                if isinstance(get_value(values, key), dict):
+                    check_item_names(values, key, path)
             section.check(values.get(section.section, {}), path)
         except UserError as error:
             lines.append(str(error))

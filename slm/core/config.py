@@ -155,6 +155,52 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
+def get_value(values: dict[str, Any], key: str) -> Any:
+    """Return the value of a key with dots, or of a placeholder ${KEY} of dvc.yaml; None if it is missing."""
+    value: Any = values
+    for part in key.removeprefix("${").removesuffix("}").split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def check_item_names(values: dict[str, Any], key: str, file: Path = PARAMS_FILE) -> None:
+    """Raise UserError unless the items at a key of params.yaml are a mapping and can be parts of paths.
+
+    DVC would make stages of a list, too; ${key} in their paths would be the value of any section `key`.
+    """
+    items = get_value(values, key)
+    if not isinstance(items, dict):
+        raise UserError(f"{file}: {key}: must be a mapping from names to items, got {format_value(items)}")
+    for name in items:
+        check_item_name(name, f"{file}: {key}")
+
+
+def check_item_name(name: Any, where: str) -> None:
+    """Raise UserError unless the name of a dataset or a fine-tuning run can be part of a path."""
+    if not isinstance(name, str):
+        raise UserError(f"{where}: names must be strings, got {format_value(name)} (put it in quotes)")
+    if not re.fullmatch(ITEM_NAME, name):
+        raise UserError(
+            f"{where}: a name must be letters, digits, _ and -, not beginning with -, "
+            f"got {format_value(name)}"
+        )
+
+
+def is_set(path: str, key: str) -> bool:
+    """Return whether a param names a file or folder, and not NOT_SET.
+
+    Raises UserError if NOT_SET is not empty: git would overwrite what the user put there.
+    """
+    if Path(path) != Path(NOT_SET):
+        return True
+    if Path(NOT_SET).is_dir() or (Path(NOT_SET).is_file() and Path(NOT_SET).stat().st_size):
+        raise UserError(
+            f"{NOT_SET}: must be an empty file, it means that no file is set; move your data to data/user/ "
+            f"and set {key} to it"
+        )
+    return False
+
+
 def _problem(error: ErrorDetails, schema: type[BaseModel], key: str) -> str:
     """Describe one of pydantic's errors, without the value."""
     kind, message, value = error["type"], error["msg"], error["input"]
@@ -206,18 +252,3 @@ def _model_at(schema: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseM
         types = (annotation, *get_args(annotation))
         model = next(t for t in types if isinstance(t, type) and issubclass(t, BaseModel))
     return model
-
-
-def is_set(path: str, key: str) -> bool:
-    """Return whether a param names a file or folder, and not NOT_SET.
-
-    Raises UserError if NOT_SET is not empty: git would overwrite what the user put there.
-    """
-    if Path(path) != Path(NOT_SET):
-        return True
-    if Path(NOT_SET).is_dir() or (Path(NOT_SET).is_file() and Path(NOT_SET).stat().st_size):
-        raise UserError(
-            f"{NOT_SET}: must be an empty file, it means that no file is set; move your data to data/user/ "
-            f"and set {key} to it"
-        )
-    return False

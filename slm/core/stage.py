@@ -1,8 +1,7 @@
-"""The libraries that can change a result: which versions the project pins, and which are installed.
-A stage as dvc.yaml declares it: what it may read, and whether that stayed as it was while the stage ran.
+"""Run a stage with the inputs that dvc.yaml declares, and fail if one of them changes meanwhile.
 
-DVC looks at a stage's inputs when the stage has ended, and would record what they are then. An edit made
-meanwhile would so be stored as if the results had been made with it; here it makes the stage fail instead.
+DVC hashes the inputs of a stage after it has run. An edit made during the run would be recorded as if the
+results had been made with it, so here it makes the stage fail instead.
 """
 
 import os
@@ -20,10 +19,10 @@ from typing import Any, NamedTuple, TypeVar
 from pathspec import GitIgnoreSpec
 
 from slm.core.config import (
-    ITEM_NAME,
     PARAMS_FILE,
     ParamsSection,
-    format_value,
+    check_item_name,
+    get_value,
     is_set,
     read_params,
     read_yaml,
@@ -31,70 +30,44 @@ from slm.core.config import (
 from slm.core.errors import UserError, run_command
 from slm.core.files import append_line
 
-
-def installed_versions(requirements: Iterable[Path]) -> dict[str, str]:
-    """The installed version of each library that these files pin; says so where it is another one."""
-    installed = {}
-    for path in requirements:
-        for name, pinned in pins(path).items():
-            found = installed[name] = _installed(name)
-            if found != pinned:
-                print(f"warning: {name} {found} is installed, {path} pins {pinned}", file=sys.stderr)
-    return installed
-
-
-def pins(path: Path) -> dict[str, str]:
-    """The lines `name==version` of a requirements file."""
-    lines = (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
-    return {name: pinned for name, is_pin, pinned in (line.partition("==") for line in lines) if is_pin}
-
-
-def _installed(name: str) -> str:
-    """Without the local part, which tells builds of one version apart (2.13.0+cpu)."""
-    try:
-        return version(name).partition("+")[0]
-    except PackageNotFoundError:
-        return "none"
-
-
 DVC_FILE = Path("dvc.yaml")
 IGNORE_FILE = Path(".dvcignore")
 LOG = Path(".slm/log.jsonl")
 S = TypeVar("S", bound=ParamsSection)
 
 
-class File(NamedTuple):
-    """A file that a stage depends on, as it was at the start."""
+class InputFile(NamedTuple):
+    """The hash of a file, and its inode, size and modification time when it was read."""
 
-    stat: tuple[int, ...]  # while it is the same, so is the content
     sha256: str
+    stat: tuple[int, int, int]
 
 
 class Stage:
-    """What dvc.yaml says of a stage, and the inputs it declares as they were at the start.
-
-    `measured` is for numbers that differ from run to run; they go to the log, not to the results.
-    """
+    """A stage of dvc.yaml, NAME or NAME@ITEM, with its declared inputs as they were at the start."""
 
     def __init__(self, name: str):
         values = read_params()
-        declared, names = declaration(name, values)
+        definition, placeholders = read_definition(name, values)
         self.name = name
-        self.item = name.partition("@")[2]  # of `foreach`: wikitext2 of eval_dataset@wikitext2; else empty
-        self._declared = [resolve(param, names) for param in declared.get("params", [])]
-        self.params = pick(values, self._declared)
-        self.deps = [resolve(dep, names) for dep in declared["deps"]]
-        for dep, path in zip(declared["deps"], self.deps, strict=True):
-            # A filled placeholder is an error even where the stage would not read it.
+        # The part of a `foreach` stage: wikitext2 of eval_dataset@wikitext2. Else empty.
+        self.item = name.partition("@")[2]
+        self._declared_params = [resolve(param, placeholders) for param in definition.get("params", [])]
+        self.params = select_params(values, self._declared_params)
+        self.deps = [resolve(dep, placeholders) for dep in definition["deps"]]
+        # Check each param that names a dependency, even if the stage would not read the file.
+        for dep, path in zip(definition["deps"], self.deps, strict=True):
             is_set(path, dep.strip("${}").replace("item.", f"{self.item}."))
-        self.files = {str(path): _look_at(path) for path in self._paths()}
-        self.versions = installed_versions(Path(dep) for dep in self.deps if dep.startswith("requirements/"))
+        self.files = _hash_files(self.deps, {})
+        self.versions = check_versions(Path(dep) for dep in self.deps if dep.startswith("requirements/"))
+        # Numbers that differ between runs, such as durations. They go to the log, not to the results.
         self.measured: dict[str, Any] = {}
 
     def load(self, section: type[S]) -> S:
-        """A section of params.yaml, checked.
+        """Return a section of params.yaml.
 
-        Raises LookupError if dvc.yaml does not declare it for this stage, UserError with a line a wrong key.
+        Raises LookupError if dvc.yaml does not declare it for this stage, and UserError with a line for each
+        wrong key.
         """
         if section.section not in self.params:
             raise LookupError(
@@ -103,106 +76,64 @@ class Stage:
         return section.check(self.params[section.section])
 
     def inputs(self) -> dict[str, Any]:
-        """All that dvc.yaml declares and what is installed, in plain values: what the results depend on."""
-        files = {name: file.sha256 for name, file in self.files.items()}
-        of = {"name": self.name}  # the items of a `foreach` may have all else in common
-        return {"stage": of, "params": self.params, "files": files, "versions": self.versions}
+        """Return everything that the results depend on, in plain values.
 
-    def made_with(self) -> str:
+        The name is included because the items of a `foreach` stage may have all other inputs in common.
+        """
+        stage, files = {"name": self.name}, _hashes(self.files)
+        return {"stage": stage, "params": self.params, "files": files, "versions": self.versions}
+
+    def format_versions(self) -> str:
         """Return the installed versions as text, for the end of a report."""
         return ", ".join(f"{name}=={version}" for name, version in self.versions.items())
 
-    def changes(self) -> list[str]:
-        """The files and params that are not what they were at the start."""
-        params = pick(read_params(), self._declared)
-        changed = [
-            f"{PARAMS_FILE} ({key})"
-            for section, before in self.params.items()
-            for key in _differences(before, params[section], section)
-        ]
-        now = {str(path) for path in self._paths()}
-        for name in sorted(now | self.files.keys()):
-            before = self.files.get(name)
-            if name not in now or before is None or not _is_still(Path(name), before):
-                changed.append(name)
-        return changed
+    def changed_inputs(self) -> list[str]:
+        """Return the declared params and files that have changed since the start."""
+        params = select_params(read_params(), self._declared_params)
+        keys = [key for name in params for key in _changed_keys(self.params[name], params[name], name)]
+        before, after = _hashes(self.files), _hashes(_hash_files(self.deps, self.files))
+        files = {name for name, _ in before.items() ^ after.items()}
+        return [f"{PARAMS_FILE} ({key})" for key in keys] + sorted(files)
 
     def check_unchanged(self) -> None:
-        """Raise UserError if a declared input is not what it was at the start."""
-        if changed := self.changes():
-            what = f"{self.name} ran with what was there at its start; run dvc repro again"
-            raise UserError("\n".join(f"{name} changed while the stage ran: {what}" for name in changed))
-
-    def _paths(self) -> Iterator[Path]:
-        """Yield the declared files and those in declared folders that DVC does not ignore.
-
-        A missing file is left out: the code that needs it reports it.
-        """
-        ignored = GitIgnoreSpec.from_lines(_read_lines(IGNORE_FILE))
-        for dep in map(Path, self.deps):
-            found = sorted(dep.rglob("*")) if dep.is_dir() else [dep]
-            yield from (path for path in found if path.is_file() and not ignored.match_file(path))
+        """Raise UserError if a declared input has changed since the start."""
+        if names := self.changed_inputs():
+            lines = [f"{name} changed while the stage ran; run dvc repro again" for name in names]
+            raise UserError("\n".join(lines))
 
 
-def run_stage(name: str, main: Callable[[Stage], None]) -> None:
-    """Run a stage and log its duration. A user's error ends in one line and status 1."""
+def run_stage(name: str, main: Callable[[Stage], None], foreach: bool = False) -> None:
+    """Run a stage and log its duration. A UserError ends in one line and status 1.
+
+    An item of a `foreach` stage is run by `python -m stages.sft ITEM`.
+    """
 
     def run() -> None:
-        stage = Stage(name)
-        with _logged(stage):
+        stage = Stage(f"{name}@{_item_argument(name)}" if foreach else name)
+        with _logging(stage):
             main(stage)
             stage.check_unchanged()
 
     run_command(run)
 
 
-def run_item(name: str, main: Callable[[Stage], None]) -> None:
-    """Run one item of a `foreach` stage: python -m stages.sft NAME.
+def _item_argument(name: str) -> str:
+    """Return the item to run: the program's argument or, under DVC, a part of the variable DVC_STAGE.
 
-    Under DVC the environment variable DVC_STAGE has the name: sft@NAME, after dvc.yaml's path and a colon if
-    dvc runs in a subfolder. It is not an argument in dvc.yaml: names are keys of params.yaml, and a shell
-    would run what they contain.
+    DVC sets it to sft@ITEM, after dvc.yaml's path and a colon if it runs in a subfolder. The item is not an
+    argument in dvc.yaml: it is a key of params.yaml, and a shell would run what it contains.
     """
-
-    def run() -> None:
-        address = re.fullmatch(
-            rf"(?:.*dvc\.yaml:)?{name}@(.*)", os.environ.get("DVC_STAGE", ""), flags=re.DOTALL
-        )
-        arguments = sys.argv[1:] or (address.groups() if address else ())
-        if len(arguments) != 1:
-            raise UserError(f"usage: python -m stages.{name} NAME")
-        check_name(arguments[0], f"{PARAMS_FILE}: {name}")
-        run_stage(f"{name}@{arguments[0]}", main)
-
-    run_command(run)
-
-
-def check_names(values: dict[str, Any], key: str, file: Path = PARAMS_FILE) -> None:
-    """Raise UserError unless the items at a key of params.yaml are a mapping and can be parts of paths.
-
-    Of a list DVC would make stages, too; ${key} in their paths would be the value of any section `key`.
-    """
-    items = look_up(values, key)
-    if not isinstance(items, dict):
-        raise UserError(f"{file}: {key}: must be a mapping from names to items, got {format_value(items)}")
-    for name in items:
-        check_name(name, f"{file}: {key}")
-
-
-def check_name(item: Any, where: str) -> None:
-    """Raise UserError unless the name of a dataset or a fine-tuning run can be part of a path."""
-    if not isinstance(item, str):
-        raise UserError(f"{where}: names must be strings, got {format_value(item)} (put it in quotes)")
-    if not re.fullmatch(ITEM_NAME, item):
-        raise UserError(
-            f"{where}: a name must be letters, digits, _ and -, not beginning with -, "
-            f"got {format_value(item)}"
-        )
+    address = re.fullmatch(rf"(?:.*dvc\.yaml:)?{name}@(.*)", os.environ.get("DVC_STAGE", ""), flags=re.DOTALL)
+    arguments = sys.argv[1:] or (address.groups() if address else ())
+    if len(arguments) != 1:
+        raise UserError(f"usage: python -m stages.{name} NAME")
+    check_item_name(arguments[0], f"{PARAMS_FILE}: {name}")
+    return arguments[0]
 
 
 @contextmanager
-def _logged(stage: Stage) -> Iterator[None]:
-    """Add a line to the log: when the stage ran, how it ended, how long it took, what it measured."""
+def _logging(stage: Stage) -> Iterator[None]:
+    """Append a line to the log: when the stage ran, its result, its duration and its measurements."""
     start, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     result = "failed"
     try:
@@ -216,79 +147,105 @@ def _logged(stage: Stage) -> Iterator[None]:
         entry |= {"seconds": round(time.monotonic() - start, 3), **stage.measured, "versions": stage.versions}
         if experiment := os.environ.get("DVC_EXP_NAME"):
             entry["experiment"] = experiment
+        # The results do not depend on the log, so a failure to write it is only a warning.
         try:
             append_line(project_folder() / LOG, entry)
-        except UserError as error:  # the results do not depend on it
+        except UserError as error:
             print(f"warning: {error}", file=sys.stderr)
 
 
 def project_folder() -> Path:
-    """The project's own folder, even where an experiment runs in a copy of it."""
+    """Return the project's own folder, even if a DVC experiment runs in a copy of it."""
     return Path(os.environ.get("DVC_ROOT", "."))
 
 
-def declaration(name: str, values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What dvc.yaml says of a stage, and what its ${…} stand for: `values`, and the item of a `foreach`."""
+def read_definition(name: str, values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the definition of a stage in dvc.yaml, and the values of its placeholders ${…}.
+
+    These are the values of params.yaml and, for NAME@ITEM, the `key` and `item` of the `foreach` stage.
+    """
     stage, _, key = name.partition("@")
-    declared = read_yaml(DVC_FILE)["stages"][stage]
+    definition = read_yaml(DVC_FILE)["stages"][stage]
     if not key:
-        return declared, values
-    items = look_up(values, declared["foreach"])
+        return definition, values
+    items = get_value(values, definition["foreach"])
     names = [name for name in items if isinstance(name, str)] if isinstance(items, dict) else []
     if key not in names:
-        where = f"{PARAMS_FILE}: {declared['foreach'].strip('${}')}"
-        raise UserError(f"{where}: must contain {key!r}; it has {', '.join(names) or 'no names'}")
-    return declared["do"], values | {"key": key, "item": items[key]}
+        where = f"{PARAMS_FILE}: {definition['foreach'].strip('${}')}"
+        raise UserError(f"{where}: must contain {key!r}, got {', '.join(names) or 'no names'}")
+    return definition["do"], values | {"key": key, "item": items[key]}
 
 
-def pick(values: dict[str, Any], params: Iterable[str]) -> dict[str, Any]:
-    """The sections of params.yaml that are declared; of sft.NAME nothing but that key of the section."""
-    picked = {}
+def select_params(values: dict[str, Any], params: Iterable[str]) -> dict[str, Any]:
+    """Return the declared sections of params.yaml; for the param sft.NAME, `sft` has only this key."""
+    selected = {}
     for param in params:
         section, _, key = param.partition(".")
-        picked[section] = {key: look_up(values, param)} if key else values.get(section, {})
-    return picked
+        selected[section] = {key: get_value(values, param)} if key else values.get(section, {})
+    return selected
 
 
 def resolve(text: str, values: dict[str, Any]) -> str:
-    """Fill in the ${…} of a text of dvc.yaml with values of params.yaml."""
+    """Replace the placeholders ${…} by their values. Unknown ones stay: the section's check reports them."""
 
-    def value(match: re.Match[str]) -> str:
-        found = look_up(values, match[0])
-        return match[0] if found is None else str(found)  # a wrong key is the section's to complain of
+    def replacement(match: re.Match[str]) -> str:
+        value = get_value(values, match[1])
+        return match[0] if value is None else str(value)
 
-    return re.sub(r"\$\{[^}]+\}", value, text)
-
-
-def look_up(values: dict[str, Any], reference: str) -> Any:
-    """The value of a key with dots, or of a ${…}; None if there is none."""
-    found: Any = values
-    for key in reference.removeprefix("${").removesuffix("}").split("."):
-        found = found.get(key) if isinstance(found, dict) else None
-    return found
+    return re.sub(r"\$\{([^}]+)\}", replacement, text)
 
 
-def _read_lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+def check_versions(requirements: Iterable[Path]) -> dict[str, str]:
+    """Return the installed version of each library that these files pin; warn if it is not the pinned one."""
+    installed = {}
+    for path in requirements:
+        for name, pinned in read_pins(path).items():
+            # Leave out the local part, which names the build of a version (2.13.0+cpu).
+            try:
+                actual = version(name).partition("+")[0]
+            except PackageNotFoundError:
+                actual = "none"
+            installed[name] = actual
+            if actual != pinned:
+                print(f"warning: {name} {actual} is installed, {path} pins {pinned}", file=sys.stderr)
+    return installed
 
 
-def _look_at(path: Path) -> File:
-    with path.open("rb") as file:
-        return File(_stat(path), file_digest(file, "sha256").hexdigest())
+def read_pins(path: Path) -> dict[str, str]:
+    """Return the pinned versions, lines `name==version`, of a requirements file."""
+    lines = (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
+    return {name: pinned for name, is_pin, pinned in (line.partition("==") for line in lines) if is_pin}
 
 
-def _is_still(path: Path, before: File) -> bool:
-    return _stat(path) == before.stat or _look_at(path).sha256 == before.sha256
+def _hash_files(deps: Iterable[str], known: dict[str, InputFile]) -> dict[str, InputFile]:
+    """Hash the files of the dependencies, except for known ones with the same inode, size and time.
+
+    Files that DVC ignores are left out, and missing ones: the code that needs a file reports it.
+    """
+    patterns = IGNORE_FILE.read_text(encoding="utf-8").splitlines() if IGNORE_FILE.is_file() else []
+    ignored = GitIgnoreSpec.from_lines(patterns)
+    files = {}
+    for dep in map(Path, deps):
+        for path in sorted(dep.rglob("*")) if dep.is_dir() else [dep]:
+            if not path.is_file() or ignored.match_file(path):
+                continue
+            status = path.stat()
+            stat = status.st_ino, status.st_size, status.st_mtime_ns
+            file = known.get(str(path))
+            if file is None or file.stat != stat:
+                with path.open("rb") as content:
+                    file = InputFile(file_digest(content, "sha256").hexdigest(), stat)
+            files[str(path)] = file
+    return files
 
 
-def _stat(path: Path) -> tuple[int, ...]:
-    found = path.stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns
+def _hashes(files: dict[str, InputFile]) -> dict[str, str]:
+    return {name: file.sha256 for name, file in files.items()}
 
 
-def _differences(before: Any, after: Any, key: str) -> list[str]:
-    """The keys, with dots, whose values differ."""
+def _changed_keys(before: Any, after: Any, key: str) -> list[str]:
+    """Return the keys, with dots, whose values differ."""
     if not (isinstance(before, dict) and isinstance(after, dict)):
         return [] if before == after else [key]
     keys = sorted(before.keys() | after.keys())
-    return [found for k in keys for found in _differences(before.get(k), after.get(k), f"{key}.{k}")]
+    return [changed for k in keys for changed in _changed_keys(before.get(k), after.get(k), f"{key}.{k}")]

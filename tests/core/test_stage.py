@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from slm.core.errors import UserError
-from slm.core.stage import Stage, installed_versions, pins, resolve, run_stage
+from slm.core.stage import Stage, check_versions, read_pins, resolve, run_stage
 from slm.data.params import DataParams
 from slm.tokenizer.params import TokenizerParams
 from tests.killing import STAGE, environment_of, last_step, run
@@ -56,7 +56,7 @@ def test_a_file_that_changes_while_a_stage_runs_is_named(project, path):
     stage, path = Stage("tokenize"), Path(path)
     before = path.read_bytes()
     path.write_bytes(before + b"\n")
-    expected = f"{path} changed while the stage ran: tokenize ran with what was there at its start"
+    expected = f"{path} changed while the stage ran; run dvc repro again"
     with pytest.raises(UserError, match=f"^{expected}"):
         stage.check_unchanged()
     path.write_bytes(before)
@@ -66,17 +66,17 @@ def test_a_file_that_changes_while_a_stage_runs_is_named(project, path):
 def test_a_file_that_appears_or_goes_is_named(project):
     stage, extra = Stage("tokenize"), Path("data/corpus/extra.parquet")
     extra.write_bytes(b"")
-    assert stage.changes() == ["data/corpus/extra.parquet"]
+    assert stage.changed_inputs() == ["data/corpus/extra.parquet"]
     extra.unlink()
     other = Path("slm/core/progress.py").rename("slm/moved.py")
-    assert stage.changes() == ["slm/core/progress.py"]
+    assert stage.changed_inputs() == ["slm/core/progress.py"]
     other.rename("slm/core/progress.py")
 
 
 def test_a_param_that_changes_while_a_stage_runs_is_named_with_its_key(project):
     stage = Stage("download")
     change_params(project, {"data": {"max_documents": 7, "files": {"train": "a", "validation": ""}}})
-    changes = stage.changes()
+    changes = stage.changed_inputs()
     assert changes[:2] == ["params.yaml (data.files.train)", "params.yaml (data.files.validation)"]
     assert "params.yaml (data.max_documents)" in changes
 
@@ -88,12 +88,12 @@ def test_a_stage_of_one_model_knows_nothing_of_the_others(project):
     change_params(project, {"sft": {"a": SFT, "b": {**SFT, "seed": 2}}})
     stage.check_unchanged()
     change_params(project, {"sft": {"a": {**SFT, "seed": 2}}})
-    assert stage.changes() == ["params.yaml (sft.a.seed)"]
+    assert stage.changed_inputs() == ["params.yaml (sft.a.seed)"]
 
 
 def test_a_number_is_no_name(project):
     change_params(project, {"sft": {1: SFT}})
-    with pytest.raises(UserError, match=r"^params\.yaml: sft: must contain '1'; it has no names$"):
+    with pytest.raises(UserError, match=r"^params\.yaml: sft: must contain '1', got no names$"):
         Stage("sft@1")
 
 
@@ -107,7 +107,7 @@ def test_a_stage_that_was_edited_under_fails_and_dvc_records_nothing(tmp_path):
     change_params(folder, {"model": {"n_layer": 2}})
     error = process.communicate()[1]
     assert process.returncode != 0
-    assert "error: params.yaml (model.n_layer) changed while the stage ran: train ran with" in error
+    assert "error: params.yaml (model.n_layer) changed while the stage ran; run dvc repro" in error
     assert (folder / "dvc.lock").read_text() == lock
     log = [json.loads(line) for line in (folder / ".slm/log.jsonl").read_text().splitlines()]
     assert (log[-1]["stage"], log[-1]["result"]) == ("train", "failed")
@@ -136,8 +136,8 @@ def test_names_in_dvc_yaml_are_filled_in_from_the_params():
 def test_another_version_than_the_pinned_one_is_said_and_the_installed_one_recorded(tmp_path, capsys):
     path = tmp_path / "torch.txt"
     path.write_text("# why\ntorch==1.0.0  # old\nnumpy==2.4.6\nnot-there==1.0\n-r other.txt\n")
-    assert pins(path) == {"torch": "1.0.0", "numpy": "2.4.6", "not-there": "1.0"}
-    assert installed_versions([path]) == {"torch": "2.13.0", "numpy": "2.4.6", "not-there": "none"}
+    assert read_pins(path) == {"torch": "1.0.0", "numpy": "2.4.6", "not-there": "1.0"}
+    assert check_versions([path]) == {"torch": "2.13.0", "numpy": "2.4.6", "not-there": "none"}
     assert capsys.readouterr().err == (
         f"warning: torch 2.13.0 is installed, {path} pins 1.0.0\n"
         f"warning: not-there none is installed, {path} pins 1.0\n"

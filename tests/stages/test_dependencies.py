@@ -165,10 +165,10 @@ def test_editor_and_cache_files_change_nothing(project):
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(b"x")
             files.callback(path.unlink)
-        assert stage.changes() == []
+        assert stage.changed_inputs() == []
         assert changed_stages() == set()
         extra = Path("slm/train/extra.py")
         extra.write_bytes(b"")
         files.callback(extra.unlink)
-        assert stage.changes() == [str(extra)]
+        assert stage.changed_inputs() == [str(extra)]
         assert changed_stages() == {"train"}

@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 
 from slm.cli.check import SECTIONS
 from slm.core.config import PARAMS_FILE, read_yaml
-from slm.core.stage import DVC_FILE, Stage, declaration, resolve
+from slm.core.stage import DVC_FILE, Stage, read_definition, resolve
 from tests.imports import imported_files
 from tests.project import ROOT, TINY, clone, outputs
 from tests.tiny import SFT
@@ -117,7 +117,7 @@ def copy(whole, folder, inputs, outs, params):
 
 def declared_outs(name):
     """What a stage is to write, with its item's name filled in."""
-    declared, values = declaration(name, read_yaml(PARAMS_FILE))
+    declared, values = read_definition(name, read_yaml(PARAMS_FILE))
     return [resolve(out, values) for out in outputs(declared)]
 
 
