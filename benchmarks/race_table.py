@@ -73,6 +73,7 @@ def describe_speedup(best: Run, runs: list[Run]) -> str:
 
 
 def main() -> None:
+    """Print the table."""
     parser = argparse.ArgumentParser(description="Print the table of a race.")
     parser.add_argument("log", type=Path, help="log of benchmarks.train_race, e.g. race.jsonl")
     print(table(read_log(parser.parse_args().log)))

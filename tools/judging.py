@@ -194,6 +194,7 @@ def summarize(files: list[Verdicts]) -> str:
 
 
 def main() -> None:
+    """Write a sheet, or print the tally."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.judging", description="Compare the samples of two experiments by human judges."
     )

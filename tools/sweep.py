@@ -200,6 +200,7 @@ def markdown(runs: list[Run]) -> str:
 
 
 def main() -> None:
+    """Write the figure and print the table."""
     parser = argparse.ArgumentParser(prog="python -m tools.sweep", description="Plot a sweep of experiments.")
     parser.add_argument("sweep", choices=SWEEPS, help="sweep of the model size or of the block size")
     parser.add_argument("-o", dest="path", type=Path, required=True, help="path of the PNG")

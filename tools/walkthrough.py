@@ -59,6 +59,7 @@ class Walk(NamedTuple):
 
 
 def main() -> None:
+    """Print the page."""
     tokenizer = load(MODELS / "tokenizer.json")
     model = load_model(MODELS, setup_torch())
     vocabulary = tiktoken_encoding(tokenizer).decode_tokens_bytes(list(range(model.vocab_size)))
@@ -97,6 +98,7 @@ def find_document(tokenizer: Tokenizer) -> tuple[str, np.ndarray, int]:
 
 
 def introduction() -> str:
+    """Return the title, and the model that the page belongs to."""
     path = MODELS / WEIGHTS
     return f"""# One document through the pipeline
 
@@ -106,6 +108,7 @@ files of the pipeline. [Concepts](concepts.md) lists where each concept is imple
 
 
 def text_section(walk: Walk) -> str:
+    """Quote the document."""
     text = walk.text if len(walk.text) <= MAX_QUOTATION else f"{walk.text[:MAX_QUOTATION]} […]"
     return f"""A document of the validation split, which is not used for training.
 {_link(read_documents)} reads it from `data/corpus/validation.parquet`.
@@ -114,6 +117,7 @@ def text_section(walk: Walk) -> str:
 
 
 def tokens_section(walk: Walk) -> str:
+    """Show the first tokens, and their bytes in the bin."""
     ids, width = walk.ids[:-1].tolist(), walk.ids.itemsize
     n_bytes = len(walk.text.encode())
     rows = [[_code(walk, [i]), i, f"`{walk.vocabulary[i].hex(' ')}`"] for i in ids[:N_ROWS]]
@@ -132,6 +136,7 @@ and ends with {_code(walk, walk.ids[-1:])}."""
 
 
 def batch_section(walk: Walk) -> str:
+    """Show inputs and targets of the document, and the first training batch."""
     n_tokens, params = walk.inputs.size(1), TrainParams.load()
     text = "the document" if n_tokens == len(walk.ids) else f"the first {n_tokens:,} tokens of the document"
     columns = [[_code(walk, [i]) for i in ids[0]] for ids in (walk.inputs, walk.targets)]
@@ -150,6 +155,7 @@ Its batch for step 0 has shape {tuple(inputs.shape)} and begins with
 
 
 def logits_section(walk: Walk) -> str:
+    """Show the logits where the model is least certain."""
     probs = torch.softmax(walk.logits[0].double(), dim=-1)  # (T, V)
     # The model is least certain at the position of highest entropy.
     position = int(torch.special.entr(probs).sum(-1).argmax())
@@ -168,6 +174,7 @@ Tokens more probable than the target: {int((probs > probs[target]).sum()):,}."""
 
 
 def loss_section(walk: Walk) -> str:
+    """Show losses of single tokens, and their summary."""
     losses, targets = walk.losses, walk.targets[0].tolist()
     # Choose positions at quantiles of the loss, and list them in the order of the text.
     by_loss, last = losses.argsort().tolist(), len(losses) - 1
@@ -194,6 +201,7 @@ loss:
 
 
 def step_section(walk: Walk) -> str:
+    """Train a new model for one step on the document, in float32 and eager."""
     exact = TrainParams.load().model_copy(update={"dtype": "float32", "compile": False})
     state = TrainState(walk.model.params, exact, walk.model.vocab_size)
     weight, rate = state.model.head_weight, learning_rate(0, exact)
@@ -222,6 +230,7 @@ learning rate.{muon}
 
 
 def sampling_section(walk: Walk) -> str:
+    """Continue a prompt, and show the probabilities of its next token."""
     params = SampleParams.load()
     # End the prompt before the token with the highest loss, where the model has several options.
     at = int(walk.losses[:N_ROWS].argmax())

@@ -149,7 +149,7 @@ def test_plot_by_position_shows_extrapolated_contexts_hollow():
     assert edge.get_xdata() == [2, 2]
 
 
-def test_plot_by_position_without_extrapolated_contexts_has_one_line():
+def test_plot_by_position_in_context_only_has_one_line():
     axes = plot_by_position(positions((1, "in_context", 3), (2, "in_context", 2))).axes[0]
     assert len(axes.lines) == 1
     assert annotations(axes.figure) == ["3.00", "2.00"]
@@ -201,7 +201,7 @@ def test_lay_out_wraps_a_token_that_does_not_fit():
     assert [span[:3] for span in spans] == [(0, 0, "abc"), (1, 0, "def"), (1, 3, "↵"), (2, 0, "g")]
 
 
-def test_plot_token_probabilities_colors_improbable_tokens_darker():
+def test_plot_token_probabilities_darkens_improbable_tokens():
     inspection = make_inspection(["a", "b", "c"]).model_copy(update={"probabilities": [1.0, 0.1, 0.001]})
     axes = plot_token_probabilities(inspection).axes[0]
     assert [matplotlib.colors.to_hex(patch.get_facecolor()) for patch in axes.patches][::2] == [

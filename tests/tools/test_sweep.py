@@ -119,7 +119,7 @@ def test_sizes_has_experiments_that_differ_in_size_only(repository, tmp_path):
     assert all(has_color(tmp_path / "sizes.png", color) for color in (BLUE, ORANGE, GREEN))
 
 
-def test_blocks_has_experiments_that_differ_in_block_and_batch_only(repository, tmp_path):
+def test_blocks_has_experiments_that_differ_in_context_only(repository, tmp_path):
     cells = rows(run_module("tools.sweep", "blocks", "-o", str(tmp_path / "blocks.png")))
     assert [(row[0], row[2], row[5]) for row in cells] == [
         ("short", "32", ""),

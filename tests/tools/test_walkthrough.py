@@ -131,7 +131,7 @@ def test_losses_are_negative_log_probabilities_and_consistent(page):
     assert number(page, "loss of the trained model") == pytest.approx(mean, abs=1e-3)
 
 
-def test_first_step_lowers_the_loss_from_that_of_a_uniform_prediction(page):
+def test_first_step_lowers_the_loss_below_ln_v(page):
     before, after = number(page, "loss before the step"), number(page, "loss after the step")
     assert number(page, "ln V") == pytest.approx(math.log(50257), abs=1e-4)
     assert before == pytest.approx(math.log(50257), abs=0.1)
