@@ -30,7 +30,7 @@ from slm.export.huggingface import write_folder
 from slm.generate.batch import generate
 from slm.generate.params import SampleParams
 from slm.model.gpt import GPT, load_model, new_gpt
-from slm.model.huggingface import ARCHITECTURES, model_type
+from slm.model.huggingface import model_type
 from slm.tokenizer.tokenizer import END_OF_TEXT, encode, load
 
 PROMPTS = ("", "Once upon a time", "There was a")
@@ -93,8 +93,7 @@ def load_in_transformers(folder: Path) -> Target:
         mask = torch.ones_like(prompt)
         return model.generate(prompt, attention_mask=mask, max_new_tokens=n_new)[0].tolist()
 
-    name = ARCHITECTURES[model.config.model_type].name
-    return Target(name, lambda ids: model(torch.tensor([ids])).logits[0], generate_greedily)
+    return Target(type(model).__name__, lambda ids: model(torch.tensor([ids])).logits[0], generate_greedily)
 
 
 def load_in_llama_cpp(path: Path, block_size: int, name: str) -> Target:

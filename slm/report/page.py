@@ -21,8 +21,8 @@ MAX_SAMPLE, MAX_TOKEN = 20_000, 200
 MARKDOWN_FIGURES = {
     "loss": "Training and validation loss",
     "bits_per_byte": "Bits per byte of the model and the baselines",
-    "samples": "Samples by temperature",
-    "token_probabilities": "Probability of each token of a sample",
+    "samples": "Sample quality by temperature",
+    "token_probabilities": "Token probabilities of a sample",
 }
 # CSS pixels per inch of a figure. They are fewer than its DPI, so it stays sharp on HiDPI screens.
 CSS_DPI = 100
@@ -84,7 +84,7 @@ def image(png: bytes) -> Image:
 
 
 def token_spans(inspection: Inspection) -> list[TokenSpan]:
-    """Return each token of the inspected text with its probability and the most probable alternatives."""
+    """Return the tokens of the inspected text with their probabilities and most probable alternatives."""
     spans = []
     tokens = zip(inspection.tokens, inspection.probabilities, inspection.alternatives, strict=True)
     for n, (token, probability, alternatives) in enumerate(tokens):

@@ -18,7 +18,7 @@ from transformers import GPT2LMHeadModel
 
 from benchmarks import ablations, racing
 from benchmarks.ablations import RECIPE, difference, variant
-from benchmarks.exports import PROMPTS, Target, compare
+from benchmarks.exports import PROMPTS, Target, compare, export_to_targets
 from benchmarks.generate import copy_weights
 from benchmarks.race_table import read_log, table
 from benchmarks.racing import Race, Run, Stopwatch, TimedSchedule, validation_loss
@@ -101,6 +101,17 @@ def test_compare_counts_equal_tokens_up_to_the_first_difference():
     n_equal, total = map(int, equal.split(" of "))
     assert n_equal == 5 * len(PROMPTS)
     assert n_equal < total < BLOCK_SIZE * len(PROMPTS)
+
+
+@torch.no_grad()
+def test_exported_model_has_equal_logits_in_transformers(tmp_path):
+    tokenizer = small_tokenizer()
+    model = random_model("gelu", tokenizer.get_vocab_size())
+    target = export_to_targets(model, tokenizer, tmp_path / "models", tmp_path)[0]
+    assert target.name == "NanoChatForCausalLM"
+    difference, _, equal = compare(model, tokenizer, target)
+    assert float(difference) < 1e-4
+    assert len(set(equal.split(" of "))) == 1
 
 
 def test_nanogpt_learning_rate_equals_the_cosine_schedule():
