@@ -64,7 +64,7 @@ def plot_by_position(rows: list[PositionLoss]) -> Figure:
             "color": GRAY,
         }
         edge = (trained[-1].position, 0.97)
-        axes.annotate("trained context", edge, xytext=(-6, 0), ha="right", va="top", **place)
+        axes.annotate("training context", edge, xytext=(-6, 0), ha="right", va="top", **place)
         axes.annotate("longer", edge, xytext=(6, 0), va="top", **place)
     axes.set_xscale("log", base=2)
     axes.set_xticks([r.position for r in rows], [f"{r.position:,}" for r in rows])
