@@ -1,6 +1,6 @@
 """Summarize the results: a verdict in one sentence, the headline metrics, and tables."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from math import log
 from typing import Any, NamedTuple
 
@@ -147,7 +147,9 @@ def _samples(results: Results) -> Table:
     rows = []
     for row in results.sample_quality:
         metrics = [row.eos_rate, row.consistency, row.distinct_2, row.seq_rep_4, row.copy_rate]
-        rows.append([f"{row.temperature:g}", f"{row.num_samples:,}", *_format_all(metrics, percent)])
+        rows.append(
+            [f"{row.temperature:g}", f"{row.num_samples:,}", *(_cell(value, percent) for value in metrics)]
+        )
     return _without_empty_columns(header, rows)
 
 
@@ -156,15 +158,15 @@ def _datasets(results: Results) -> Table:
     header = ["dataset", "bits per byte", "word perplexity", "last-word accuracy"]
     rows = []
     for name, metrics in results.datasets.items():
-        [word_perplexity] = _format_all([metrics.word_perplexity], "{:,.1f}".format)
-        [accuracy] = _format_all([metrics.last_word_accuracy], percent)
+        word_perplexity = _cell(metrics.word_perplexity, "{:,.1f}".format)
+        accuracy = _cell(metrics.last_word_accuracy, percent)
         rows.append([name, f"{metrics.bits_per_byte:.3f}", word_perplexity, accuracy])
     return _without_empty_columns(header, rows)
 
 
-def _format_all(values: Iterable[float | None], format_value: Callable[[float], str]) -> list[str]:
-    """Format values; None becomes an empty cell."""
-    return ["" if value is None else format_value(value) for value in values]
+def _cell(value: float | None, format_value: Callable[[float], str]) -> str:
+    """Format a value; None becomes an empty cell."""
+    return "" if value is None else format_value(value)
 
 
 def _without_empty_columns(header: list[str], rows: list[list[str]]) -> Table:
