@@ -35,7 +35,7 @@ def main(stage: Stage) -> None:
             [samples[temperature]] = generate(model, [[]], sampling, end_of_text, progress)
 
     # Check each sample, then summarize those of each temperature.
-    checker = complaints if read_summary(CORPUS / "summary.json").is_of_grammar else None
+    checker = complaints if read_summary(CORPUS / "summary.json").is_synthetic else None
     stories = check_samples(samples, params.max_new_tokens, tokenizer, open_bin(TOKENS, "train"), checker)
     unknown = unknown_words(stories, CORPUS / "train.parquet")
     rows = {t: summarize_stories([s for s in stories if s.temperature == t], unknown) for t in samples}

@@ -1,4 +1,4 @@
-"""Params and other schemas: strict pydantic models, read from YAML, with errors in plain lines."""
+"""Read YAML and validate it with strict pydantic models; errors are one line per key."""
 
 import re
 import reprlib
@@ -15,9 +15,9 @@ from slm.core.errors import UserError
 PARAMS_FILE = Path("params.yaml")
 # DVC needs every dependency to be a file. An empty one that git tracks stands for "not set".
 NOT_SET = "data/none"
-# Names of datasets and fine-tuning runs. They become parts of paths that DVC deletes before a stage runs.
+# Names of datasets and fine-tuning runs. They are parts of paths that DVC deletes before a stage runs.
 ITEM_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_-]*$"
-# Old sections and keys of params.yaml with their new names; * stands for the name of an item.
+# Old sections and keys of params.yaml with their new names. * stands for the name of an item.
 RENAMED = {
     "data.hub.text": "data.hub.text_column",
     "evaluate.corpora": "evaluate.datasets",
@@ -54,13 +54,13 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class StrictModel(BaseModel):
-    """A schema with strict types (no string for a number), without unknown keys, NaN or infinity."""
+    """A schema with strict types (no string for a number) that rejects unknown keys, NaN and infinity."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class ParamsSection(StrictModel):
-    """A section of params.yaml. Subclasses name it and lie beside the code that uses them."""
+    """A section of params.yaml. Subclasses set its name and are in the package that uses them."""
 
     section: ClassVar[str]
 
@@ -88,21 +88,20 @@ def validate(schema: type[M], values: Any, where: str, key: str = "") -> M:
 def format_errors(errors: list[ErrorDetails], schema: type[BaseModel], prefix: str = "") -> dict[str, str]:
     """Describe pydantic's errors by key: "must be …, got …".
 
-    `prefix` is the key of the validated value itself. Each member of a union reports an error of its own;
-    these are joined by "or".
+    `prefix` is the key of the validated value itself. Errors of the members of a union are joined by "or".
     """
     problems: dict[str, list[str]] = {}
     values: dict[str, Any] = {}
     for error in errors:
         key = ".".join(filter(None, [prefix, *(str(part) for part in error["loc"] if not _is_tag(part))]))
         values[key] = error["input"]
-        problems.setdefault(key, []).append(_problem(error, schema, key))
+        problems.setdefault(key, []).append(_describe_problem(error, schema, key))
     lines = {}
     for key, texts in problems.items():
         lines[key] = " or ".join([texts[0], *(text.removeprefix("must be ") for text in texts[1:])])
         if texts[0].startswith("must ") and ", got " not in lines[key]:
             lines[key] += f", got {format_value(values[key])}"
-    # Under its old name a key is not missing.
+    # A key that is present under its old name is not reported as missing.
     replaced = {new for key in lines if (new := new_name(key))}
     return {key: line for key, line in lines.items() if not (line == "missing" and key in replaced)}
 
@@ -118,7 +117,7 @@ def new_name(key: str) -> str | None:
 
 
 def format_value(value: Any) -> str:
-    """Return a value as params.yaml and JSON write it, cut if it is long."""
+    """Return a value as in params.yaml and JSON, shortened if it is long."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return _SHORT.repr(value)
@@ -134,7 +133,10 @@ def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file as DVC does, with its YAML 1.2 parser, to which 1e-3 is a number."""
+    """Read a YAML file with the parser of DVC: in YAML 1.2, 1e-3 is a number.
+
+    Raises UserError if the file is missing, is not valid YAML or is not a mapping.
+    """
     try:
         values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -189,33 +191,35 @@ def check_item_name(name: Any, where: str) -> None:
 def is_set(path: str, key: str) -> bool:
     """Return whether a param names a file or folder, and not NOT_SET.
 
-    Raises UserError if NOT_SET is not empty: git would overwrite what the user put there.
+    Raises UserError if NOT_SET is not empty: git would overwrite data of the user there.
     """
     if Path(path) != Path(NOT_SET):
         return True
     if Path(NOT_SET).is_dir() or (Path(NOT_SET).is_file() and Path(NOT_SET).stat().st_size):
         raise UserError(
-            f"{NOT_SET}: must be an empty file, it means that no file is set; move your data to data/user/ "
-            f"and set {key} to it"
+            f"{NOT_SET}: must be empty, because it stands for no file; move your data to data/user/ "
+            f"and set {key} to its path"
         )
     return False
 
 
-def _problem(error: ErrorDetails, schema: type[BaseModel], key: str) -> str:
+def _describe_problem(error: ErrorDetails, schema: type[BaseModel], key: str) -> str:
     """Describe one of pydantic's errors, without the value."""
-    kind, message, value = error["type"], error["msg"], error["input"]
-    is_key = kind in {"extra_forbidden", "invalid_key"} or error["loc"][-1:] == ("[key]",)
+    error_type, message, value = error["type"], error["msg"], error["input"]
+    is_key = error_type in {"extra_forbidden", "invalid_key"} or error["loc"][-1:] == ("[key]",)
     if is_key and (new := new_name(key)):
         return f"was renamed to {new}"
     for old_key, new_values in RENAMED_VALUES.items():
         if isinstance(value, str) and value in new_values and _matches(key, old_key):
             return f"{value!r} was renamed to {new_values[value]!r}"
-    if kind == "missing":
+    if error_type == "missing":
         return "missing"
-    if kind in {"extra_forbidden", "invalid_key"}:
-        return f"unknown key; must be one of {', '.join(_model_at(schema, error['loc'][:-1]).model_fields)}"
-    # Validators of this project name the value themselves.
-    if kind == "value_error":
+    if error_type in {"extra_forbidden", "invalid_key"}:
+        return (
+            f"unknown key; must be one of {', '.join(_nested_schema(schema, error['loc'][:-1]).model_fields)}"
+        )
+    # Messages of this project's validators contain the value.
+    if error_type == "value_error":
         return message.removeprefix("Value error, ")
     message = re.sub(r"^[\w ]+ should ", "must ", message)
     message = re.sub(r",? (after validation|got a number|unable to parse).*", "", message)
@@ -223,7 +227,7 @@ def _problem(error: ErrorDetails, schema: type[BaseModel], key: str) -> str:
 
 
 def _matches(key: str, pattern: str) -> bool:
-    """Return whether a key is the one of a pattern, in which * stands for any one part."""
+    """Return whether a key matches a pattern, in which * stands for any one part."""
     parts, patterns = key.split("."), pattern.split(".")
     return len(parts) == len(patterns) and all(
         p in ("*", part) for p, part in zip(patterns, parts, strict=True)
@@ -231,12 +235,12 @@ def _matches(key: str, pattern: str) -> bool:
 
 
 def _is_tag(part: int | str) -> bool:
-    """Return whether pydantic added this part of a location to name a member of a union, not a key."""
+    """Return whether this part of a pydantic location is the name of a union member, not a key."""
     return isinstance(part, str) and ("[" in part or part in {"bool", "int", "float", "str", "none"})
 
 
-def _model_at(schema: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel]:
-    """Return the nested schema that a location lies in."""
+def _nested_schema(schema: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel]:
+    """Return the nested schema at a location."""
     model: type[BaseModel] = schema
     parts = iter(loc)
     for part in parts:
@@ -248,7 +252,7 @@ def _model_at(schema: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseM
         else:
             # This schema is itself a mapping of schemas by name.
             annotation = model.__annotations__["__pydantic_extra__"]
-        # X | None and dict[str, X] have the schema inside.
+        # The schema may be an argument: X | None, dict[str, X].
         types = (annotation, *get_args(annotation))
         model = next(t for t in types if isinstance(t, type) and issubclass(t, BaseModel))
     return model

@@ -6,7 +6,7 @@ from typing import NoReturn
 
 
 class UserError(Exception):
-    """Something the user can mend; its text is the one line they see."""
+    """An error that the user can fix. Its message is printed without a traceback."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -14,29 +14,33 @@ class Interrupted(KeyboardInterrupt):
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run a program: what the user can mend ends in a line and status 1, an interrupt in status 130."""
+    """Run a program. Exit with one line and status 1 after a UserError, with 130 after an interrupt."""
     try:
         main()
     except UserError as error:
-        _fail(str(error))
-    except OSError as error:  # from anywhere: a file may have become unreadable
-        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        _exit_with_error(str(error))
+    # Any read can fail, for example if a file has become unreadable.
+    except OSError as error:
+        _exit_with_error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
-        _fail("out of memory: a smaller model, block_size or batch_size takes less")
+        _exit_with_error("out of memory: reduce the model, block_size or batch_size")
     except KeyboardInterrupt as interrupt:
         print(str(interrupt) or "interrupted", file=sys.stderr)
-        sys.exit(130)  # never 0: DVC would record the half-done outputs
+        # Not 0, because DVC would then record incomplete outputs.
+        sys.exit(130)
 
 
-def _fail(lines: str) -> NoReturn:
-    print(f"error: {lines}".replace("\n", "\nerror: "), file=sys.stderr)
+def _exit_with_error(message: str) -> NoReturn:
+    print(f"error: {message}".replace("\n", "\nerror: "), file=sys.stderr)
     sys.exit(1)
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether an error is Python's or one of torch's, which is not imported here."""
-    lines = ("can't allocate memory", "could not create a primitive")  # the second is oneDNN's
-    is_torchs = type(error).__name__ == "OutOfMemoryError" or any(line in str(error) for line in lines)
-    return isinstance(error, MemoryError) or is_torchs
+    """Return whether an error means that memory ran out, in Python or in torch, not imported here."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    # Messages of torch's CPU allocator and of oneDNN.
+    messages = ("can't allocate memory", "could not create a primitive")
+    return any(message in str(error) for message in messages)

@@ -1,4 +1,4 @@
-"""Where the documents of the corpus come from: `data.source`."""
+"""Open the source of the documents: `data.source`."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -12,9 +12,9 @@ from storygrammar.grammar.generator import stories
 
 
 def open_source(params: DataParams) -> tuple[Iterator[Document], dict[str, Any]]:
-    """The documents of both splits, one at a time, with progress; and where they are from."""
+    """Return an iterator over the documents of both splits, which shows progress, and their origin."""
     if params.source == "synthetic":
-        documents, total = synthetic(params), params.max_documents
+        documents, total = synthetic_documents(params), params.max_documents
         origin = {
             "source": "synthetic: stories of this project's grammar",
             "seed": params.seed,
@@ -25,20 +25,21 @@ def open_source(params: DataParams) -> tuple[Iterator[Document], dict[str, Any]]
         files = {"train": params.files.train, "validation": params.files.validation}
         origin = {"source": "files", "files": files, "license": "as the owner of the files says"}
     else:
-        from slm.data.hub import open_hub  # here alone: its client takes a second to load
+        # Imported only here, because its client takes a second to load.
+        from slm.data.hub import open_hub
 
         documents, origin, total = open_hub(params)
-    return _with_progress(documents, total), origin
+    return _show_progress(documents, total), origin
 
 
-def synthetic(params: DataParams) -> Iterator[Document]:
-    """The first `max_documents` stories of the project's own story grammar, with their probabilities."""
+def synthetic_documents(params: DataParams) -> Iterator[Document]:
+    """Yield the first `max_documents` stories of the story grammar, with their probabilities."""
     for story in islice(stories(params.seed), params.max_documents):
         held_out = is_validation(story.text, params.validation_fraction, params.seed)
         yield Document("validation" if held_out else "train", story.text, story.bits)
 
 
-def _with_progress(documents: Iterator[Document], total: int | None) -> Iterator[Document]:
+def _show_progress(documents: Iterator[Document], total: int | None) -> Iterator[Document]:
     with Progress("documents", total, "doc") as progress:
         for document in documents:
             yield document

@@ -1,4 +1,4 @@
-"""summary.json of a corpus: where its documents are from, and what is known about each split."""
+"""Read summary.json of a corpus: the origin of its documents and the size of each split."""
 
 from pathlib import Path
 
@@ -7,14 +7,14 @@ from pydantic import ConfigDict, Field
 from slm.core.config import StrictModel, validate
 from slm.core.files import read_json
 
-# The file holds more than is needed here.
+# The file has more keys than are used here.
 LENIENT = ConfigDict(extra="ignore")
 # Prefix of the source of the project's own stories.
 SYNTHETIC = "synthetic"
 
 
 class Entropy(StrictModel):
-    """The entropy of a split, where the probability of its documents is known."""
+    """The entropy of the source, estimated on a split whose documents have known probabilities."""
 
     model_config = LENIENT
 
@@ -23,7 +23,7 @@ class Entropy(StrictModel):
 
 
 class Split(StrictModel):
-    """Counts of a split, and its entropy if it is known."""
+    """The counts of a split, and the entropy if it is known."""
 
     model_config = LENIENT
 
@@ -47,8 +47,8 @@ class CorpusSummary(StrictModel):
     versions: dict[str, str] = Field(default_factory=dict)
 
     @property
-    def is_of_grammar(self) -> bool:
-        """Whether the documents are stories of the grammar, whose consistency can be checked."""
+    def is_synthetic(self) -> bool:
+        """Return whether the documents are stories of the grammar, whose consistency can be checked."""
         return self.source.startswith(SYNTHETIC)
 
 

@@ -1,4 +1,4 @@
-"""The user's own text: .txt, .jsonl and .parquet files, and folders of .txt files."""
+"""Read the user's own text: .txt, .jsonl and .parquet files, and folders of .txt files."""
 
 import json
 import mmap
@@ -8,20 +8,20 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from slm.core.config import is_set
+from slm.core.config import format_value, is_set
 from slm.core.errors import UserError
 from slm.data.documents import Document, hold_out, read_documents
 from slm.data.params import DataParams
 
 SEPARATOR = b"<|endoftext|>"
-EXPECTED = ".txt, .jsonl, .parquet, or a folder of .txt files"
+FORMATS = ".txt, .jsonl, .parquet, or a folder of .txt files"
 
 
 def read_files(params: DataParams) -> Iterator[Document]:
-    """The documents of `data.files`, as many of each as the params allow.
+    """Yield the documents of `data.files`, up to the limits of the params.
 
-    Without a validation file, some of the training documents are held out. Raises UserError if a file is
-    missing, is of another kind or is not what its name says.
+    Without a validation file, a fraction of the training documents is held out. Raises UserError if a file is
+    missing, has an unknown extension or is not valid.
     """
     train, validation = Path(params.files.train), Path(params.files.validation)
     for path, key in ((train, "data.files.train"), (validation, "data.files.validation")):
@@ -32,17 +32,17 @@ def read_files(params: DataParams) -> Iterator[Document]:
         yield from hold_out(texts, params.validation_fraction, params.seed)
     else:
         yield from (Document("train", text) for text in texts)
-        texts = islice(read_texts(validation), params.max_validation_documents)
-        yield from (Document("validation", text) for text in texts)
+        validation_texts = islice(read_texts(validation), params.max_validation_documents)
+        yield from (Document("validation", text) for text in validation_texts)
 
 
 def _is_blank(path: Path) -> bool:
-    """Whether a file is there but holds nothing (an editor may have left a newline in it)."""
+    """Return whether a file exists but has no text (an editor may have left a newline in it)."""
     return path.is_file() and path.stat().st_size < 16 and not path.read_bytes().strip()
 
 
 def read_texts(path: Path) -> Iterator[str]:
-    """The texts of a file or folder, one at a time. Raises UserError as `read_files` does."""
+    """Yield the texts of a file or folder. Raises UserError as `read_files` does."""
     try:
         if path.is_dir():
             yield from _read_folder(path)
@@ -53,12 +53,13 @@ def read_texts(path: Path) -> Iterator[str]:
         elif path.suffix == ".parquet":
             yield from chain.from_iterable(read_documents(path))
         else:
-            raise UserError(f"{path}: must be {EXPECTED}")
+            raise UserError(f"{path}: must be {FORMATS}")
     except OSError as error:
         raise UserError(f"{error.filename or path}: could not be read: {error.strerror}") from None
 
 
 def _read_folder(folder: Path) -> Iterator[str]:
+    """Yield the texts of the .txt files in a folder, by file name."""
     files = sorted(folder.glob("*.txt"))
     if not files:
         raise UserError(f"{folder}: no .txt files in this folder")
@@ -67,8 +68,9 @@ def _read_folder(folder: Path) -> Iterator[str]:
 
 
 def _read_txt(path: Path) -> Iterator[str]:
-    """The texts between separators, without the newlines around these, or else the whole file as it is."""
-    if not path.stat().st_size:  # which cannot be mapped
+    """Yield the texts between separators, without newlines at their ends, or else the whole file."""
+    # An empty file cannot be mapped.
+    if not path.stat().st_size:
         return
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         start = len(BOM_UTF8) if data[: len(BOM_UTF8)] == BOM_UTF8 else 0
@@ -76,7 +78,7 @@ def _read_txt(path: Path) -> Iterator[str]:
         if end < 0:
             yield _decode(data[start:], path, start)
             return
-        # A file may begin or end with a separator: no document is meant there.
+        # A separator at the start or end of the file does not delimit an empty document.
         if leading := _decode(data[start:end], path, start).strip("\r\n"):
             yield leading
         while end >= 0:
@@ -88,18 +90,19 @@ def _read_txt(path: Path) -> Iterator[str]:
 
 
 def read_objects(path: Path, fields: Sequence[str]) -> Iterator[list[str]]:
-    """These fields of the object on each line of a .jsonl file; blank lines are nothing."""
+    """Yield these fields of the object on each line of a .jsonl file; blank lines are skipped."""
     start = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             content = line.removeprefix(BOM_UTF8) if number == 1 else line
             if content.strip():
                 text = _decode(content, path, start + len(line) - len(content))
-                yield _fields_of(text, fields, f"{path}:{number}")
+                yield _parse_fields(text, fields, f"{path}:{number}")
             start += len(line)
 
 
-def _fields_of(line: str, fields: Sequence[str], where: str) -> list[str]:
+def _parse_fields(line: str, fields: Sequence[str], where: str) -> list[str]:
+    """Parse a line of JSON. Raises UserError unless it is an object with these fields of text."""
     try:
         value = json.loads(line)
     except json.JSONDecodeError as error:
@@ -107,23 +110,28 @@ def _fields_of(line: str, fields: Sequence[str], where: str) -> list[str]:
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: not valid JSON: {error}") from None
     if not isinstance(value, dict):
-        raise UserError(f"{where}: not a JSON object")
-    return [_text_of(value, field, where) for field in fields]
+        raise UserError(f"{where}: must be a JSON object, got {format_value(value)}")
+    return [_get_text(value, field, where) for field in fields]
 
 
-def _text_of(value: dict[str, Any], field: str, where: str) -> str:
-    text = value.get(field)
+def _get_text(value: dict[str, Any], field: str, where: str) -> str:
+    """Return a field. Raises UserError unless it is a string of valid Unicode."""
+    if field not in value:
+        raise UserError(f"{where}: must have the field {field!r}, got {', '.join(value) or 'no fields'}")
+    text = value[field]
     if not isinstance(text, str):
-        raise UserError(f"{where}: no field `{field}` with a string; its fields: {', '.join(value)}")
+        raise UserError(f"{where}: {field}: must be a string, got {format_value(text)}")
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise UserError(f"{where}: the text has half a surrogate pair at character {error.start}") from None
+        raise UserError(
+            f"{where}: {field}: must be valid Unicode, got a lone surrogate at character {error.start}"
+        ) from None
     return text
 
 
 def _decode(data: bytes, path: Path, start: int) -> str:
-    """Bytes of a file, from byte `start` on, as text."""
+    """Decode bytes of a file from position `start`. Raises UserError if they are not UTF-8."""
     try:
         return data.decode()
     except UnicodeDecodeError as error:

@@ -75,7 +75,7 @@ def _front_matter(corpus: CorpusSummary | None) -> str:
     """What the Hub reads. Under what license a model of other people's texts goes, its owner has to say."""
     lines = ["library_name: transformers", "pipeline_tag: text-generation"]
     if corpus:
-        lines += ["license: mit"] if corpus.is_of_grammar else []
+        lines += ["license: mit"] if corpus.is_synthetic else []
         lines += [f"datasets: [{corpus.name}]"] if corpus.source == "hub" else []
     return "\n".join(["---", *lines, "---"])
 

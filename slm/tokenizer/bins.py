@@ -1,6 +1,6 @@
-"""Flat files of token ids, which training maps into memory: one a split, `<|endoftext|>` after each text.
+"""Memory-mapped files of token ids: one per split, with `<|endoftext|>` after each document.
 
-The ids are little-endian uint16, or uint32 where the vocabulary needs it; `meta.json` says which.
+The ids are little-endian uint16, or uint32 for a large vocabulary. `meta.json` has the type and the counts.
 """
 
 from pathlib import Path
@@ -16,11 +16,12 @@ from slm.core.files import read_json, write_json
 META = "meta.json"
 SPLITS = ("train", "validation")
 Count = Annotated[int, Field(ge=0)]
-BLOCK = 1 << 24  # ids looked at at a time
+# Ids that are checked at a time.
+BLOCK = 1 << 24
 
 
 class SplitMeta(StrictModel):
-    """How much a split holds; `bytes` are those of its texts in UTF-8."""
+    """The counts of a split. `bytes` is the length of its documents in UTF-8."""
 
     tokens: Count
     documents: Count
@@ -28,7 +29,7 @@ class SplitMeta(StrictModel):
 
 
 class TokensMeta(StrictModel):
-    """meta.json: the vocabulary and the contents of the bins."""
+    """meta.json: the vocabulary, the type of the ids and the counts of both splits."""
 
     vocab_size: Count
     # The id after each document.
@@ -39,7 +40,7 @@ class TokensMeta(StrictModel):
 
     @field_validator("end_of_text")
     @classmethod
-    def _is_a_token(cls, end_of_text: int, info: ValidationInfo) -> int:
+    def _check_end_of_text(cls, end_of_text: int, info: ValidationInfo) -> int:
         vocab_size = info.data.get("vocab_size", end_of_text + 1)
         if end_of_text >= vocab_size:
             raise ValueError(f"must be less than vocab_size = {vocab_size}, got {end_of_text}")
@@ -47,7 +48,7 @@ class TokensMeta(StrictModel):
 
 
 def bin_dtype(vocab_size: int) -> np.dtype:
-    """The smallest little-endian type that holds every id."""
+    """Return the smallest little-endian type that holds every id of a vocabulary."""
     return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
 
 
@@ -57,36 +58,36 @@ def write_meta(tokens: Path, meta: TokensMeta) -> None:
 
 
 def read_meta(tokens: Path) -> TokensMeta:
-    """Read meta.json. Raises UserError if it is missing or says something else."""
+    """Read meta.json. Raises UserError if it is missing or does not match the schema."""
     return validate(TokensMeta, read_json(tokens / META), str(tokens / META))
 
 
 def open_bin(tokens: Path, split: str, at_least: int = 1) -> np.ndarray:
-    """Map the ids of a split into memory, to be read only.
+    """Map the ids of a split into memory, read-only; shape (N,).
 
-    Raises UserError if the file is not whole, has fewer than `at_least` ids, or one outside the vocabulary.
+    Raises UserError if the size of the file does not match meta.json, if it has fewer than `at_least` ids, or
+    if an id is outside the vocabulary.
     """
     path, meta = tokens / f"{split}.bin", read_meta(tokens)
     dtype = np.dtype(meta.dtype).newbyteorder("<")
-    expected = getattr(meta, split).tokens * dtype.itemsize
+    n_tokens = getattr(meta, split).tokens
+    n_bytes = n_tokens * dtype.itemsize
     if not path.is_file():
         raise UserError(f"{path}: no such file; `dvc repro` makes it")
-    if path.stat().st_size != expected:
-        raise UserError(f"{path}: {path.stat().st_size} bytes found, {expected} expected by {META}")
-    n_tokens = expected // dtype.itemsize
+    if path.stat().st_size != n_bytes:
+        raise UserError(f"{path}: expected {n_bytes} bytes (from {META}), got {path.stat().st_size}")
     if n_tokens < at_least:
-        short = f"{n_tokens} tokens found, at least {at_least} are needed"
-        raise UserError(f"{path}: {short}: bring more text, or lower model.block_size")
+        hint = "add text or lower model.block_size"
+        raise UserError(f"{path}: expected at least {at_least} tokens, got {n_tokens}: {hint}")
     ids = np.memmap(path, dtype=dtype, mode="r")
     _check_ids(ids, meta.vocab_size, path)
     return ids
 
 
 def _check_ids(ids: np.ndarray, vocab_size: int, path: Path) -> None:
+    """Raise UserError if an id is outside the vocabulary."""
     for start in range(0, len(ids), BLOCK):
         block = ids[start : start + BLOCK]
         if block.max() >= vocab_size:
-            at = int(np.argmax(block >= vocab_size))
-            raise UserError(
-                f"{path}: token {start + at} is {block[at]}, outside of the vocabulary of {vocab_size}"
-            )
+            i = int(np.argmax(block >= vocab_size))
+            raise UserError(f"{path}: token {start + i} must be less than {vocab_size}, got {block[i]}")

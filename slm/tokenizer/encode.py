@@ -1,4 +1,4 @@
-"""From a corpus to bins: make the tokenizer, then encode every document, on all cores, in bounded memory."""
+"""Train or load the tokenizer and encode a corpus to bins, on all CPU cores and in bounded memory."""
 
 import os
 from collections import deque
@@ -20,16 +20,20 @@ from slm.tokenizer.bins import SPLITS, SplitMeta, TokensMeta, bin_dtype, write_m
 from slm.tokenizer.params import TokenizerParams
 from slm.tokenizer.tokenizer import END_OF_TEXT, end_of_text_id, gpt2, tiktoken_encoding, train_bpe
 
-BATCH_CHARACTERS = 1 << 20  # encoded at a time by one thread
-SAMPLE_BYTES = 100_000_000  # of text that a tokenizer is trained on
+# Text that one thread encodes at a time.
+BATCH_CHARACTERS = 1 << 20
+# Text that a tokenizer is trained on.
+SAMPLE_BYTES = 100_000_000
 SAMPLE_SEED = 0
-PASSAGE_CHARACTERS = 100_000  # drawn or left out at a time: a document may be as long as the whole corpus
+# The unit of the sample. Not a document, because one may be as long as the corpus.
+PASSAGE_CHARACTERS = 100_000
 
-Encoder = Callable[[list[str]], np.ndarray]  # texts to their ids, each text's followed by END_OF_TEXT's
+# A function from texts to their token ids, with the id of END_OF_TEXT after each text; shape (N,).
+Encoder = Callable[[list[str]], np.ndarray]
 
 
 def write_bins(corpus: Path, tokens: Path, tokenizer_file: Path, params: TokenizerParams) -> None:
-    """Make the tokenizer and encode both splits of the corpus: all files whole, or none."""
+    """Train or load the tokenizer and encode both splits: all files are written, or none."""
     if params.type == "gpt2":
         tokenizer = gpt2()
     else:
@@ -48,28 +52,29 @@ def write_bins(corpus: Path, tokens: Path, tokenizer_file: Path, params: Tokeniz
         end_of_text = end_of_text_id(tokenizer)
         sizes = {"vocab_size": vocab_size, "end_of_text": end_of_text, "dtype": dtype.name}
         meta = TokensMeta.model_validate(sizes | splits)
-        write_meta(tokens, meta)  # if this fails, the others stay out too
+        # Inside the block: if the metadata cannot be written, the other files are not replaced either.
+        write_meta(tokens, meta)
 
 
 def sample_texts(parquet: Path) -> Iterator[str]:
-    """About SAMPLE_BYTES of a corpus file's texts, in passages drawn by a seed; all if it is smaller.
+    """Sample passages of about SAMPLE_BYTES in total from a corpus file, or yield all of a smaller one.
 
-    A vocabulary changes little after so much text, but the memory that its training takes goes on growing.
+    More text hardly changes the vocabulary, but training on it takes more memory.
     """
     n_bytes = estimate_bytes(parquet)
-    share = SAMPLE_BYTES / max(n_bytes, 1)
+    fraction = SAMPLE_BYTES / max(n_bytes, 1)
     random = Random(SAMPLE_SEED)
     with Progress("training the tokenizer", n_bytes, "B") as progress:
         for texts in read_documents(parquet):
             for text in texts:
                 for start in range(0, len(text), PASSAGE_CHARACTERS):
-                    if random.random() < share:
+                    if random.random() < fraction:
                         yield text[start : start + PASSAGE_CHARACTERS]
             progress.advance(sum(len(text.encode()) for text in texts))
 
 
 def write_bin(parquet: Path, path: Path, encoder: Encoder, dtype: np.dtype) -> SplitMeta:
-    """Encode the texts of a corpus file on all cores, in order, and write their ids to a file."""
+    """Encode the documents of a corpus file in order and write their ids to a file."""
     n_tokens = n_documents = n_bytes = 0
     with (
         Progress(f"tokenizing {parquet.stem}", estimate_bytes(parquet), "B") as progress,
@@ -88,16 +93,18 @@ def write_bin(parquet: Path, path: Path, encoder: Encoder, dtype: np.dtype) -> S
 
 
 def make_encoder(tokenizer: Tokenizer) -> Encoder:
-    """Encode with tiktoken, many texts as one string, or with `tokenizers` where tiktoken cannot.
+    """Return a function that encodes with tiktoken or, if it cannot, with `tokenizers`.
 
-    Both give the same ids, and let other threads run meanwhile.
+    Both give the same ids, and both release the GIL.
     """
     encoding, end_of_text = tiktoken_encoding(tokenizer), end_of_text_id(tokenizer)
 
     def encode(texts: list[str]) -> np.ndarray:
+        # Encode all texts as one string, unless one contains END_OF_TEXT as ordinary characters.
         joined = END_OF_TEXT.join([*texts, ""])
-        if joined.count(END_OF_TEXT) == len(texts):  # else a text holds it itself, as ordinary characters
-            with suppress(ValueError):  # of a million spaces in a row, which are too many for tiktoken
+        if joined.count(END_OF_TEXT) == len(texts):
+            # tiktoken fails on very long runs of spaces, such as a million.
+            with suppress(ValueError):
                 return encoding.encode_to_numpy(joined, allowed_special={END_OF_TEXT})
         encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         return np.fromiter(chain.from_iterable((*e.ids, end_of_text) for e in encodings), dtype=np.uint32)
@@ -108,28 +115,28 @@ def make_encoder(tokenizer: Tokenizer) -> Encoder:
 def _encode_in_threads(
     batches: Iterable[list[str]], encoder: Encoder
 ) -> Iterator[tuple[list[str], np.ndarray]]:
-    """Texts and their ids, in order, with a few batches on their way in threads."""
+    """Encode batches in threads. Yield texts and their ids in order; memory is bounded by the queue."""
     n_threads = os.cpu_count() or 1
-    waiting: deque[tuple[list[str], Future[np.ndarray]]] = deque()
+    queue: deque[tuple[list[str], Future[np.ndarray]]] = deque()
     with ThreadPoolExecutor(n_threads) as threads:
-        for texts in _of_bounded_size(batches):
-            waiting.append((texts, threads.submit(encoder, texts)))
-            if len(waiting) > 2 * n_threads:
-                texts, ids = waiting.popleft()
+        for texts in _rebatch(batches):
+            queue.append((texts, threads.submit(encoder, texts)))
+            if len(queue) > 2 * n_threads:
+                texts, ids = queue.popleft()
                 yield texts, ids.result()
-        for texts, ids in waiting:
+        for texts, ids in queue:
             yield texts, ids.result()
 
 
-def _of_bounded_size(batches: Iterable[list[str]]) -> Iterator[list[str]]:
-    """The same texts in lists of about BATCH_CHARACTERS."""
+def _rebatch(batches: Iterable[list[str]]) -> Iterator[list[str]]:
+    """Yield the same texts in lists of about BATCH_CHARACTERS."""
     texts: list[str] = []
-    size = 0
+    n_characters = 0
     for text in chain.from_iterable(batches):
         texts.append(text)
-        size += len(text)
-        if size >= BATCH_CHARACTERS:
+        n_characters += len(text)
+        if n_characters >= BATCH_CHARACTERS:
             yield texts
-            texts, size = [], 0
+            texts, n_characters = [], 0
     if texts:
         yield texts

@@ -8,10 +8,10 @@ from slm.core.config import ParamsSection
 
 
 class TokenizerParams(ParamsSection):
-    """A BPE trained on the training split (`bpe`), or GPT-2's own with 50,257 tokens (`gpt2`)."""
+    """A BPE tokenizer trained on the training split (`bpe`), or GPT-2's with 50,257 tokens (`gpt2`)."""
 
     section: ClassVar[str] = "tokenizer"
 
     type: Literal["gpt2", "bpe"]
-    # Of `bpe`: 256 bytes, `<|endoftext|>` and merges. `gpt2` ignores it.
+    # The vocabulary of `bpe`: 256 bytes, `<|endoftext|>` and merges. Ignored by `gpt2`.
     vocab_size: Annotated[int, Field(ge=257, le=1_000_000)]

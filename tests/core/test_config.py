@@ -1,4 +1,4 @@
-"""The whole of params.yaml, checked by one command."""
+"""Reading and checking params.yaml."""
 
 import re
 import subprocess
@@ -20,7 +20,7 @@ def params(tmp_path):
     return tmp_path / "params.yaml"
 
 
-def test_the_committed_params_pass(params):
+def test_committed_params_are_valid(params):
     check(params)
 
 
@@ -42,7 +42,7 @@ def test_the_committed_params_pass(params):
         ("sample", "prompts", "Once", "sample.prompts: must be a valid list, got 'Once'"),
     ],
 )
-def test_a_wrong_value_is_named_with_its_key_and_what_is_allowed(params, section, key, value, line):
+def test_invalid_value_is_reported_with_key_and_expectation(params, section, key, value, line):
     change_params(params.parent, {section: {key: value}})
     with pytest.raises(UserError) as error:
         check(params)
@@ -50,14 +50,14 @@ def test_a_wrong_value_is_named_with_its_key_and_what_is_allowed(params, section
     assert "\n" not in str(error.value)
 
 
-def test_each_wrong_key_has_its_line(params):
+def test_each_invalid_key_has_its_own_line(params):
     change_params(params.parent, {"model": {"n_layer": 0}, "sample": {"seed": -1}})
     with pytest.raises(UserError) as error:
         check(params)
     assert len(str(error.value).splitlines()) == 2
 
 
-def test_an_unknown_section_is_named(params):
+def test_unknown_section_is_reported(params):
     params.write_text(params.read_text() + "modle: {}\n")
     with pytest.raises(UserError, match="modle: unknown section; must be one of data, tokenizer, model"):
         check(params)
@@ -89,13 +89,13 @@ def test_an_unknown_section_is_named(params):
         ),
     ],
 )
-def test_an_old_name_is_one_line_with_the_new_name(params, old, new):
+def test_old_name_is_reported_with_its_new_name(params, old, new):
     values = read_yaml(params)
     for section, changes in old.items():
         values.setdefault(section, {})
         for key, value in changes.items():
             values[section][key] = {**values[section].get(key, {}), **value} if key == "hub" else value
-    # Nobody who writes an old name writes the new one, too.
+    # A file with an old name does not have the new one as well.
     for line in new:
         if key := re.search(r": was renamed to (\S+)$", line):
             *parents, last = key[1].split(".")
@@ -108,14 +108,14 @@ def test_an_old_name_is_one_line_with_the_new_name(params, old, new):
     assert str(error.value).splitlines() == [f"{params}: {line}" for line in new]
 
 
-def test_an_old_section_stops_a_stage(params, monkeypatch):
+def test_old_section_name_raises_in_load(params, monkeypatch):
     params.write_text(params.read_text().replace("\neval_samples:", "\nquality:"))
     monkeypatch.chdir(params.parent)
     with pytest.raises(UserError, match=r"^params\.yaml: quality: was renamed to eval_samples$"):
         EvalSamplesParams.load()
 
 
-def test_a_missing_section_names_its_missing_keys(params):
+def test_missing_section_reports_its_keys(params):
     params.write_text(params.read_text().replace("\nsample:", "\nevaluate_not:"))
     with pytest.raises(UserError, match=r"sample\.prompts: missing"):
         check(params)
@@ -130,7 +130,7 @@ def test_a_missing_section_names_its_missing_keys(params):
         (b"model: 3\nmodel: 4\n", "params.yaml:2: not valid YAML: found duplicate key"),
     ],
 )
-def test_a_file_that_is_no_params_file_is_one_line(params, text, line):
+def test_invalid_params_file_is_one_line(params, text, line):
     params.write_bytes(text)
     with pytest.raises(UserError) as error:
         check(params)
@@ -138,7 +138,7 @@ def test_a_file_that_is_no_params_file_is_one_line(params, text, line):
     assert "\n" not in str(error.value)
 
 
-def test_the_check_needs_no_torch_and_prints_no_traceback(params):
+def test_check_prints_one_line_without_importing_torch(params):
     change_params(params.parent, {"model": {"n_head": 0}})
     code = """if True:
         import runpy, sys

@@ -1,4 +1,4 @@
-"""Result files are read back as they were written; an invalid file is one line that names place and key."""
+"""Result files round-trip; an error in one is reported with its line and key."""
 
 import json
 import math
@@ -24,7 +24,7 @@ STORY = {
 }
 
 
-def test_rows_are_written_with_six_digits_and_read_back(tmp_path):
+def test_csv_has_six_digits_and_round_trips(tmp_path):
     path = tmp_path / "train.csv"
     points = [
         TrainPoint(step=10, tokens=1234567, train_loss=1 / 3, learning_rate=1e-5, grad_norm=math.pi * 1000),
@@ -40,14 +40,14 @@ def test_rows_are_written_with_six_digits_and_read_back(tmp_path):
     assert read_rows(path, TrainPoint) == [rounded, points[1]]
 
 
-def test_none_is_an_empty_cell(tmp_path):
+def test_csv_cell_of_none_is_empty(tmp_path):
     rows = [quality(0.5, consistency=None), quality(1.0, consistency=0.5)]
     write_rows(tmp_path / "a.csv", SampleQuality, rows)
     assert (tmp_path / "a.csv").read_text().splitlines()[1].endswith(",")
     assert read_rows(tmp_path / "a.csv", SampleQuality) == rows
 
 
-def test_a_result_without_none_is_read_back(tmp_path):
+def test_result_round_trips_without_none(tmp_path):
     metrics = EvalMetrics(val_loss=2.0, perplexity=7.389, bits_per_byte=1.0)
     write_result(tmp_path / "eval.json", metrics)
     written = json.loads((tmp_path / "eval.json").read_text())
@@ -55,7 +55,7 @@ def test_a_result_without_none_is_read_back(tmp_path):
     assert read_result(tmp_path / "eval.json", EvalMetrics) == metrics
 
 
-def test_a_result_under_a_name_is_read_back(tmp_path):
+def test_result_under_a_key_round_trips(tmp_path):
     path, metrics = tmp_path / "lambada.json", DatasetMetrics(loss=2.0, perplexity=7.4, bits_per_byte=1.0)
     write_result(path, metrics, key="lambada")
     assert json.loads(path.read_text()).keys() == {"lambada"}
@@ -64,7 +64,7 @@ def test_a_result_under_a_name_is_read_back(tmp_path):
         read_result(path, DatasetMetrics, key="wikitext")
 
 
-def test_lines_are_read_back_whatever_characters_they_hold(tmp_path):
+def test_json_lines_round_trip_with_any_characters(tmp_path):
     stories = [Story(**STORY), Story(**STORY | {"sample": 2})]
     write_lines(tmp_path / "samples.jsonl", stories)
     assert len((tmp_path / "samples.jsonl").read_text(encoding="utf-8").splitlines()) == 2
@@ -83,14 +83,14 @@ def test_lines_are_read_back_whatever_characters_they_hold(tmp_path):
         ("step,tokens,val_loss\n0,0,\xff\n", "val.csv: not UTF-8 at byte 25"),
     ],
 )
-def test_invalid_rows_are_one_line_with_place_and_column(tmp_path, text, message):
+def test_invalid_csv_is_reported_with_line_and_column(tmp_path, text, message):
     (tmp_path / "val.csv").write_text(text, encoding="latin-1")
     with pytest.raises(UserError) as error:
         read_rows(tmp_path / "val.csv", ValidationPoint)
     assert str(error.value).startswith(f"{tmp_path}/{message}")
 
 
-def test_rows_may_be_empty_but_never_missing(tmp_path):
+def test_csv_may_be_empty_only_if_allowed(tmp_path):
     path = tmp_path / "minimal_pairs.csv"
     with pytest.raises(UserError, match=r"pairs\.csv: no such file; `dvc repro` makes it"):
         read_rows(path, PairScore, allow_empty=True)
@@ -112,7 +112,7 @@ def test_rows_may_be_empty_but_never_missing(tmp_path):
         (json.dumps(STORY | {"text": 3}), "text: must be a valid string"),
     ],
 )
-def test_an_invalid_line_of_json_is_named(tmp_path, line, message):
+def test_invalid_json_line_is_reported(tmp_path, line, message):
     (tmp_path / "samples.jsonl").write_text(f"{json.dumps(STORY)}\n{line}\n")
     with pytest.raises(UserError, match=f"samples.jsonl:2: {message}"):
         read_lines(tmp_path / "samples.jsonl", Story)

@@ -1,4 +1,4 @@
-"""What a stage may read, whether that stayed as it was, and what it says of its libraries."""
+"""Declared inputs of a stage, their changes during a run, and the versions of libraries."""
 
 import json
 import subprocess
@@ -34,17 +34,18 @@ def project(clone_once, monkeypatch):
     git(clone_once, "checkout", "-q", ".")
 
 
-def test_a_stage_loads_what_is_declared_for_it_and_nothing_else(project):
+def test_load_returns_only_declared_sections(project):
     stage = Stage("tokenize")
     assert stage.load(TokenizerParams).vocab_size == 300
     with pytest.raises(LookupError, match=r"dvc\.yaml: stage tokenize does not declare the params `data`"):
         stage.load(DataParams)
 
 
-def test_nothing_changed_is_no_complaint(project):
+def test_rewritten_file_and_other_param_count_as_unchanged(project):
     stage = Stage("tokenize")
     for path in (Path("slm/core/files.py"), Path("data/corpus/train.parquet")):
-        path.write_bytes(path.read_bytes())  # other times, the same bytes
+        # This changes only the modification time.
+        path.write_bytes(path.read_bytes())
     change_params(project, {"sample": {"temperature": 0.1}})
     stage.check_unchanged()
 
@@ -52,7 +53,7 @@ def test_nothing_changed_is_no_complaint(project):
 @pytest.mark.parametrize(
     "path", ["slm/core/files.py", "data/corpus/train.parquet", "requirements/tokens.txt"]
 )
-def test_a_file_that_changes_while_a_stage_runs_is_named(project, path):
+def test_changed_file_is_reported(project, path):
     stage, path = Stage("tokenize"), Path(path)
     before = path.read_bytes()
     path.write_bytes(before + b"\n")
@@ -63,7 +64,7 @@ def test_a_file_that_changes_while_a_stage_runs_is_named(project, path):
     stage.check_unchanged()
 
 
-def test_a_file_that_appears_or_goes_is_named(project):
+def test_new_and_removed_files_are_reported(project):
     stage, extra = Stage("tokenize"), Path("data/corpus/extra.parquet")
     extra.write_bytes(b"")
     assert stage.changed_inputs() == ["data/corpus/extra.parquet"]
@@ -73,7 +74,7 @@ def test_a_file_that_appears_or_goes_is_named(project):
     other.rename("slm/core/progress.py")
 
 
-def test_a_param_that_changes_while_a_stage_runs_is_named_with_its_key(project):
+def test_changed_param_is_reported_by_key(project):
     stage = Stage("download")
     change_params(project, {"data": {"max_documents": 7, "files": {"train": "a", "validation": ""}}})
     changes = stage.changed_inputs()
@@ -81,7 +82,7 @@ def test_a_param_that_changes_while_a_stage_runs_is_named_with_its_key(project):
     assert "params.yaml (data.max_documents)" in changes
 
 
-def test_a_stage_of_one_model_knows_nothing_of_the_others(project):
+def test_foreach_stage_depends_only_on_its_own_item(project):
     change_params(project, {"sft": {"a": SFT, "b": SFT}})
     stage = Stage("sft@a")
     assert stage.params["sft"] == {"a": SFT}
@@ -91,13 +92,13 @@ def test_a_stage_of_one_model_knows_nothing_of_the_others(project):
     assert stage.changed_inputs() == ["params.yaml (sft.a.seed)"]
 
 
-def test_a_number_is_no_name(project):
+def test_item_name_that_is_a_number_is_refused(project):
     change_params(project, {"sft": {1: SFT}})
     with pytest.raises(UserError, match=r"^params\.yaml: sft: must contain '1', got no names$"):
         Stage("sft@1")
 
 
-def test_a_stage_that_was_edited_under_fails_and_dvc_records_nothing(tmp_path):
+def test_edit_during_a_stage_fails_it_and_keeps_dvc_lock(tmp_path):
     folder = ready_to_train(tmp_path, max_steps=300)
     lock = (folder / "dvc.lock").read_text()
     dvc = [sys.executable, "-m", "dvc", "repro", "train"]
@@ -112,13 +113,14 @@ def test_a_stage_that_was_edited_under_fails_and_dvc_records_nothing(tmp_path):
     log = [json.loads(line) for line in (folder / ".slm/log.jsonl").read_text().splitlines()]
     assert (log[-1]["stage"], log[-1]["result"]) == ("train", "failed")
 
-    change_params(folder, {"model": {"n_layer": 1}})  # as it was: what was learned is not lost
+    # After the edit is reverted, training resumes from its last checkpoint.
+    change_params(folder, {"model": {"n_layer": 1}})
     again = run(folder, *STAGE)
     assert again.returncode == 0
     assert "resuming from step 300/300" in again.stderr
 
 
-def test_a_wrong_section_is_a_line_before_anything_else(project, capsys):
+def test_invalid_section_is_one_line(project, capsys):
     change_params(project, {"data": {"files": 3}})
     with pytest.raises(SystemExit) as end:
         run_stage("download", lambda stage: stage.load(DataParams))
@@ -126,14 +128,14 @@ def test_a_wrong_section_is_a_line_before_anything_else(project, capsys):
     assert capsys.readouterr().err.startswith("error: params.yaml: data.files: ")
 
 
-def test_names_in_dvc_yaml_are_filled_in_from_the_params():
+def test_resolve_replaces_known_placeholders():
     values = {"data": {"files": {"train": "a.txt"}}}
     assert resolve("${data.files.train}", values) == "a.txt"
     assert resolve("slm/core/files.py", values) == "slm/core/files.py"
     assert resolve("${data.files.other}", values) == "${data.files.other}"
 
 
-def test_another_version_than_the_pinned_one_is_said_and_the_installed_one_recorded(tmp_path, capsys):
+def test_version_that_is_not_pinned_is_a_warning(tmp_path, capsys):
     path = tmp_path / "torch.txt"
     path.write_text("# why\ntorch==1.0.0  # old\nnumpy==2.4.6\nnot-there==1.0\n-r other.txt\n")
     assert read_pins(path) == {"torch": "1.0.0", "numpy": "2.4.6", "not-there": "1.0"}
@@ -144,7 +146,7 @@ def test_another_version_than_the_pinned_one_is_said_and_the_installed_one_recor
     )
 
 
-def test_the_log_is_all_that_differs_from_run_to_run(project):
+def test_stage_logs_its_run_and_writes_no_tracked_file(project):
     before = git(project, "status", "--short")
     assert run(project, sys.executable, "-m", "stages.download").returncode == 0
     assert git(project, "status", "--short") == before

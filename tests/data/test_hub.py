@@ -1,4 +1,4 @@
-"""Datasets of the Hub, read by the real client from a server on loopback."""
+"""Datasets of the Hub, read by the real client from a local server."""
 
 import itertools
 import json
@@ -34,13 +34,14 @@ numbers = itertools.count()
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory):
-    """The Hub of this module; the client asks for its address once, when it is imported."""
+    """Serve the Hub of this module. The client reads its address once, when it is imported."""
     assert "slm.data.hub" not in sys.modules
     with serve(tmp_path_factory.mktemp("hub")) as server, pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_ENDPOINT", server.endpoint)
         home = tmp_path_factory.mktemp("home")
         patch.setenv("HF_HOME", str(home))
-        from huggingface_hub import constants  # which tests that use transformers may have imported before
+        # Tests that use transformers may have imported it before.
+        from huggingface_hub import constants
 
         template = f"{server.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
         patch.setattr(constants, "ENDPOINT", server.endpoint)
@@ -51,7 +52,7 @@ def hub(tmp_path_factory):
 
 @pytest.fixture
 def name(hub):
-    """A dataset in Parquet shards, with a card; no other test has one of this name."""
+    """Return the name of a new dataset in Parquet shards with a card."""
     name = f"owner/stories-{next(numbers)}"
     put(hub, name, {f"data/{file}": table for file, table in shards(STORIES).items()} | {"README.md": CARD})
     hub.requests.clear()
@@ -60,7 +61,7 @@ def name(hub):
 
 
 def shards(splits, column="text"):
-    """Files of the names that `datasets` gives them."""
+    """Return tables by the file names that `datasets` uses."""
     return {
         f"{split}-{i:05d}-of-{len(parts):05d}.parquet": pa.table({"id": [*range(len(part))], column: part})
         for split, parts in splits.items()
@@ -79,19 +80,19 @@ def put(hub, name, files, revision="main"):
 
 
 def params(name, **changes):
-    """The section `data` for a dataset; changes may be of `data` or of `data.hub`."""
+    """Return the section `data` for a dataset, with changes of `data` or of `data.hub`."""
     hub = {key: changes.pop(key) for key in list(changes) if key in HUB}
     values = {"source": "hub", "max_documents": None, "hub": {**HUB, "name": name, **hub}}
     return data_params(**{**values, **changes})
 
 
 def read(name, **changes):
-    """The texts of each split, and what is said of their origin."""
+    """Return the texts of each split, their origin and their number."""
     from slm.data.hub import open_hub
 
     documents, origin, total = open_hub(params(name, **changes))
-    found = [(document.split, document.text) for document in documents]
-    texts = {split: [text for s, text in found if s == split] for split in ("train", "validation")}
+    pairs = [(document.split, document.text) for document in documents]
+    texts = {split: [text for s, text in pairs if s == split] for split in ("train", "validation")}
     return texts["train"], texts["validation"], origin, total
 
 
@@ -99,7 +100,7 @@ def flat(split):
     return [text for part in STORIES[split] for text in part]
 
 
-def test_documents_arrive_whole_and_in_order_with_their_commit_and_licence(hub, name):
+def test_hub_documents_are_in_order_with_commit_and_license(hub, name):
     train, validation, origin, total = read(name)
     assert (train, validation, total) == (flat("train"), flat("validation"), 7)
     assert origin == {
@@ -111,7 +112,7 @@ def test_documents_arrive_whole_and_in_order_with_their_commit_and_licence(hub, 
     }
 
 
-def test_splits_that_are_not_asked_for_are_not_fetched_nor_is_anything_else(hub, name):
+def test_only_requested_splits_are_downloaded(hub, name):
     read(name)
     read(name, validation_split=None)
     fetched = {path for path in hub.served() if path.endswith(".parquet")}
@@ -121,7 +122,7 @@ def test_splits_that_are_not_asked_for_are_not_fetched_nor_is_anything_else(hub,
     assert all(name in path for path in hub.requests)
 
 
-def test_max_documents_stops_the_fetching(hub):
+def test_max_documents_stops_the_download(hub):
     texts = [str(n) for n in range(300)]
     put(hub, "owner/many", shards({"train": [texts[:200], texts[200:]], "validation": [texts]}))
     hub.requests.clear()
@@ -131,14 +132,14 @@ def test_max_documents_stops_the_fetching(hub):
 
 
 @pytest.mark.parametrize("revision", ["v2", commit_of("owner/versions", "v2")])
-def test_a_revision_is_a_branch_or_a_commit(hub, revision):
+def test_revision_is_a_branch_or_a_commit(hub, revision):
     for version in ("main", "v2"):
         put(hub, "owner/versions", shards({"train": [[version]], "validation": [["x"]]}), version)
     train, _, origin, _ = read("owner/versions", revision=revision)
     assert (train, origin["commit"]) == (["v2"], commit_of("owner/versions", "v2"))
 
 
-def test_without_a_validation_split_a_seeded_fraction_of_whole_documents_is_held_out(hub):
+def test_fraction_is_held_out_without_a_validation_split(hub):
     scripts = [f"<b>INT. HOUSE {n}</b>\n" + "\t\x0b\x00Line. " * 300 for n in range(40)]
     put(hub, "owner/movies", shards({"train": [scripts]}, column="Script"))
     asked = {"text_column": "Script", "validation_split": None, "validation_fraction": 0.3}
@@ -149,7 +150,7 @@ def test_without_a_validation_split_a_seeded_fraction_of_whole_documents_is_held
     assert total is None
 
 
-def test_a_config_is_a_part_of_a_dataset_here_in_json_lines(hub):
+def test_config_selects_a_subset(hub):
     configs = [f"{{config_name: {c}, data_files: [{{split: train, path: {c}.jsonl}}]}}" for c in ("en", "fr")]
     lines = {"en.jsonl": '{"text": "Hello"}\n{"text": null}\n', "fr.jsonl": '{"text": "Bonjour"}\n'}
     put(hub, "owner/languages", {**lines, "README.md": f"---\nconfigs: [{', '.join(configs)}]\n---\n"})
@@ -160,7 +161,7 @@ def test_a_config_is_a_part_of_a_dataset_here_in_json_lines(hub):
         documents, _, _ = open_hub(params("owner/languages", config=config, validation_split=None))
         texts[config] = "".join(document.text for document in documents)
     assert texts == {"en": "Hello", "fr": "Bonjour"}
-    expected = "data.hub.config: owner/languages has no config 'de'; it has en, fr"
+    expected = "data.hub.config: owner/languages has no config 'de'; must be one of en, fr"
     assert complaint("owner/languages", config="de") == expected
 
 
@@ -169,12 +170,13 @@ def test_null_is_an_empty_document(hub):
     assert read("owner/nulls")[0] == ["a", ""]
 
 
-def test_a_connection_that_breaks_is_taken_up_where_it_broke(hub):
+def test_broken_connection_is_resumed(hub):
     texts = [os.urandom(500).hex() for _ in range(3000)]
     put(hub, "owner/long", shards({"train": [texts], "validation": [["x"]]}))
     hub.bytes_left, hub.comes_back = 1_000_000, True
     assert read("owner/long")[0] == texts
-    assert hub.bytes_left == float("inf")  # it did break
+    # The server resets this after it has broken a connection.
+    assert hub.bytes_left == float("inf")
 
 
 def complaint(name, **changes):
@@ -187,7 +189,7 @@ def complaint(name, **changes):
     ("changes", "line"),
     [
         ({"revision": "v9"}, "data.hub.revision: {name} has no branch, tag or commit 'v9'"),
-        ({"config": "de"}, "data.hub.config: {name} has no config 'de'; it has default"),
+        ({"config": "de"}, "data.hub.config: {name} has no config 'de'; must be one of default"),
         (
             {"train_split": "training"},
             "data.hub.train_split: {name} has no split 'training'; must be one of train, validation, test",
@@ -195,45 +197,44 @@ def complaint(name, **changes):
         (
             {"validation_split": "valid"},
             "data.hub.validation_split: {name} has no split 'valid'; must be one of train, validation, test,"
-            " null (a part of train_split is held out)",
+            " null (hold out a fraction of train_split)",
         ),
         (
             {"text_column": "story"},
-            "data.hub.text_column: {name} has no "
-            "column 'story' of strings; its columns: id (int64), text (string)",
+            "data.hub.text_column: {name} must have a column 'story' of strings, "
+            "got id (int64), text (string)",
         ),
         (
             {"text_column": "id"},
-            "data.hub.text_column: {name} has no "
-            "column 'id' of strings; its columns: id (int64), text (string)",
+            "data.hub.text_column: {name} must have a column 'id' of strings, got id (int64), text (string)",
         ),
     ],
 )
-def test_what_a_dataset_does_not_have_is_named_beside_what_it_has(hub, name, changes, line):
+def test_missing_part_of_a_dataset_is_reported(hub, name, changes, line):
     assert complaint(name, **changes) == line.format(name=name)
 
 
-def test_a_dataset_that_is_not_there_is_named(hub):
-    expected = f"data.hub.name: {hub.endpoint} has no dataset owner/nothing, or HF_TOKEN does not open it"
+def test_missing_dataset_is_reported(hub):
+    expected = f"data.hub.name: {hub.endpoint} has no dataset owner/nothing, or HF_TOKEN gives no access"
     assert complaint("owner/nothing") == expected
 
 
 @pytest.mark.parametrize(
     ("status", "line"),
     [
-        (403, "data.hub.name: owner/gated asks for consent: give it on its page, then set HF_TOKEN"),
+        (403, "data.hub.name: owner/gated is gated: accept its terms on the Hub, then set HF_TOKEN"),
         (
             500,
             "data.hub: {endpoint} answered with an error (HfHubHTTPError: Server error '500 ",
         ),
     ],
 )
-def test_a_hub_that_refuses_is_quoted(hub, monkeypatch, status, line):
+def test_hub_error_is_reported(hub, monkeypatch, status, line):
     monkeypatch.setattr(hub, "status", status)
     assert complaint("owner/gated").startswith(line.format(endpoint=hub.endpoint))
 
 
-def test_a_dataset_without_data_and_one_with_a_broken_file_are_named(hub):
+def test_empty_or_corrupt_dataset_is_reported(hub):
     put(hub, "owner/empty", {"README.md": "# Soon\n"})
     assert complaint("owner/empty").startswith("data.hub: owner/empty: its files could not be read (")
     put(hub, "owner/broken", shards({"train": [["a"]], "validation": [["b"]]}))
@@ -244,14 +245,14 @@ def test_a_dataset_without_data_and_one_with_a_broken_file_are_named(hub):
 
 
 @pytest.mark.parametrize("bad", ["a/b/c", "", "../stories", "https://example.com/x"])
-def test_a_name_that_can_be_none_is_refused_before_anything_is_asked(bad):
+def test_invalid_dataset_name_is_refused(bad):
     with pytest.raises(UserError, match=r"^params\.yaml: data\.hub\.name: "):
         params(bad)
 
 
 @pytest.fixture
 def project(tmp_path, name):
-    """A folder in which the download stage can run, set to the dataset."""
+    """Return a folder in which the download stage can run, with the dataset in its params."""
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     change_params(tmp_path, {"data": {"source": "hub", "max_documents": None, "hub": {**HUB, "name": name}}})
     for name in ("slm", "storygrammar", "stages", "requirements", "dvc.yaml"):
@@ -259,7 +260,7 @@ def project(tmp_path, name):
     return tmp_path
 
 
-def test_the_stage_writes_the_corpus_and_drops_and_counts_empty_documents(project, hub):
+def test_download_counts_dropped_empty_documents(project, hub):
     result = run_stage(project, "download", HF_ENDPOINT=hub.endpoint)
     assert result.returncode == 0, result.stderr
     summary = json.loads((project / "data/corpus/summary.json").read_text())
@@ -268,7 +269,7 @@ def test_the_stage_writes_the_corpus_and_drops_and_counts_empty_documents(projec
 
 
 @pytest.mark.parametrize("kind", ["parquet", "jsonl"])
-def test_the_stage_ends_when_it_has_enough_of_a_large_dataset(project, hub, kind):
+def test_download_exits_after_max_documents(project, hub, kind):
     texts = [os.urandom(2000).hex() for _ in range(5000)]
     name, folder = f"owner/large-{kind}", hub.root / f"owner/large-{kind}/main"
     folder.mkdir(parents=True)
@@ -291,10 +292,10 @@ def test_the_stage_ends_when_it_has_enough_of_a_large_dataset(project, hub, kind
             {"HF_ENDPOINT": "http://127.0.0.1:9"},
             "error: data.hub: http://127.0.0.1:9 could not be reached (ConnectError: ",
         ),
-        ({"HF_HUB_OFFLINE": "1"}, "error: data.hub: HF_HUB_OFFLINE keeps "),
+        ({"HF_HUB_OFFLINE": "1"}, "error: data.hub: HF_HUB_OFFLINE is set"),
     ],
 )
-def test_without_a_network_one_line_says_what_was_asked_and_what_runs_offline(project, environment, line):
+def test_missing_network_is_one_line_with_a_hint(project, environment, line):
     result = run_stage(project, "download", **environment)
     assert result.returncode == 1
     assert result.stderr.startswith(line)
@@ -303,7 +304,7 @@ def test_without_a_network_one_line_says_what_was_asked_and_what_runs_offline(pr
     assert not (project / "data").exists()
 
 
-def test_a_server_that_dies_in_the_middle_leaves_the_old_corpus_as_it_was(hub, project, monkeypatch, capsys):
+def test_lost_server_keeps_the_old_corpus(hub, project, monkeypatch, capsys):
     texts = [os.urandom(500).hex() for _ in range(3000)]
     put(hub, "owner/dying", shards({"train": [texts[:100], texts], "validation": [["x"]]}))
     change_params(project, {"data": {"hub": {**HUB, "name": "owner/dying"}}})
@@ -311,7 +312,8 @@ def test_a_server_that_dies_in_the_middle_leaves_the_old_corpus_as_it_was(hub, p
     (project / "data/corpus/train.parquet").write_text("the old one")
     hub.bytes_left, hub.comes_back = 1_000_000, False
     monkeypatch.chdir(project)
-    monkeypatch.setattr(time, "sleep", lambda _: None)  # half a minute, in which the client tries again
+    # The client waits half a minute between its retries.
+    monkeypatch.setattr(time, "sleep", lambda _: None)
     try:
         with pytest.raises(SystemExit) as end:
             run_stages("download")

@@ -1,4 +1,4 @@
-"""What is read back of a corpus' summary.json."""
+"""summary.json of a corpus, as later stages read it."""
 
 import json
 
@@ -20,22 +20,22 @@ def written(folder, values):
     return folder / "summary.json"
 
 
-def test_the_entropy_is_known_where_the_corpus_says_it(tmp_path):
+def test_entropy_is_read_if_present(tmp_path):
     path = written(tmp_path, {**FILES, "validation": {**SPLIT, "entropy": ENTROPY}})
     assert read_summary(path).validation.entropy.bits_per_byte == 0.25
     assert read_summary(written(tmp_path, FILES)).validation.entropy is None
 
 
-def test_only_the_grammar_is_known_to_be_consistent(tmp_path):
+def test_is_synthetic_only_for_the_story_grammar(tmp_path):
     for name, params in (("synthetic", data_params()), ("other", None)):
         documents, origin = open_source(params) if params else ([], {"source": "files"})
         documents = [*documents, Document("train", "a"), Document("validation", "b")]
         write_corpus(documents, tmp_path / name, origin)
-        assert read_summary(tmp_path / name / "summary.json").is_of_grammar is (name == "synthetic")
+        assert read_summary(tmp_path / name / "summary.json").is_synthetic is (name == "synthetic")
 
 
 @pytest.mark.parametrize("key", ["source", "train", "validation"])
-def test_what_a_summary_does_not_say_is_named(tmp_path, key):
+def test_missing_key_of_a_summary_is_reported(tmp_path, key):
     path = written(tmp_path, {name: value for name, value in FILES.items() if name != key})
     with pytest.raises(UserError, match=rf"summary\.json: {key}: missing"):
         read_summary(path)

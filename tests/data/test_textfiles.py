@@ -1,4 +1,4 @@
-"""The user's own files: every kind, exact to the character, and every complaint on one line."""
+"""The user's own files: every format is read exactly, and every error is one line."""
 
 import json
 
@@ -12,20 +12,21 @@ from slm.core.config import NOT_SET
 from slm.core.errors import UserError
 from slm.data.documents import is_validation
 from slm.data.params import DataParams
-from slm.data.textfiles import EXPECTED, read_files
+from slm.data.textfiles import FORMATS, read_files
 from tests.tiny import DATA, HUB, complaint, data_params
 
 NO_NAME = "data.files.train: must have at least 1 character, got ''"
 NO_DATASET = "data.hub.name: must be the name of a dataset, as OWNER/DATASET, got 'a/b/c'"
+SURROGATE = "text: must be valid Unicode, got a lone surrogate at character 1"
 UNKNOWN = "data.files.test: unknown key; must be one of train, validation"
-VALUES = {"source": "files", "max_documents": None, "validation_fraction": 0.2, "seed": 3}  # of these tests
+VALUES = {"source": "files", "max_documents": None, "validation_fraction": 0.2, "seed": 3}
 
 
 def split_texts(train, validation=None, **changes):
-    """Return the texts of both splits; without a validation file, a part of `train` is held out."""
+    """Return the texts of both splits; without a validation file, a fraction of `train` is held out."""
     files = {"train": str(train), "validation": str(validation or NOT_SET)}
-    found = list(read_files(data_params(**{**VALUES, **changes, "files": files})))
-    return tuple([d.text for d in found if d.split == split] for split in ("train", "validation"))
+    documents = list(read_files(data_params(**{**VALUES, **changes, "files": files})))
+    return tuple([d.text for d in documents if d.split == split] for split in ("train", "validation"))
 
 
 def train_texts(path, **changes):
@@ -34,7 +35,7 @@ def train_texts(path, **changes):
     return split_texts(path, other, **changes)[0]
 
 
-def refusal(path):
+def error_of(path):
     with pytest.raises(UserError) as caught:
         train_texts(path)
     return str(caught.value).removeprefix(str(path))
@@ -57,20 +58,22 @@ def write(path, content):
         ("a <|endoftext| b\0", ["a <|endoftext| b\0"]),
     ],
 )
-def test_a_txt_is_cut_at_separators_and_otherwise_exact(tmp_path, content, texts):
+def test_txt_is_split_only_at_separators(tmp_path, content, texts):
     assert train_texts(write(tmp_path / "a.txt", content)) == texts
 
 
-@settings(deadline=None)  # it writes files
+# No deadline, because it writes files.
+@settings(deadline=None)
 @given(texts=st.lists(st.text(min_size=1).filter(lambda t: t == t.strip("\r\n\ufeff")), min_size=2))
-def test_separated_texts_come_back(tmp_path_factory, texts):
+def test_separated_texts_round_trip(tmp_path_factory, texts):
     path = tmp_path_factory.mktemp("texts") / "a.txt"
     assert train_texts(write(path, "\n<|endoftext|>\n".join(texts))) == texts
 
 
-@settings(deadline=None)  # it writes files
+# No deadline, because it writes files.
+@settings(deadline=None)
 @given(texts=st.lists(st.text(), min_size=1))
-def test_jsonl_and_parquet_texts_come_back(tmp_path_factory, texts):
+def test_jsonl_and_parquet_round_trip(tmp_path_factory, texts):
     folder = tmp_path_factory.mktemp("texts")
     lines = "".join(json.dumps({"id": 1, "text": text}) + "\n\n" for text in texts)
     assert train_texts(write(folder / "a.jsonl", "\ufeff" + lines)) == texts
@@ -78,7 +81,7 @@ def test_jsonl_and_parquet_texts_come_back(tmp_path_factory, texts):
     assert train_texts(folder / "a.parquet") == texts
 
 
-def test_a_folder_is_read_in_the_order_of_names(tmp_path):
+def test_folder_is_read_in_name_order(tmp_path):
     folder = tmp_path / "texts"
     folder.mkdir()
     for name, content in [("b.txt", "2<|endoftext|>3"), ("a.txt", "1"), ("c.md", "not text"), ("d.txt", "")]:
@@ -86,7 +89,7 @@ def test_a_folder_is_read_in_the_order_of_names(tmp_path):
     assert train_texts(folder) == ["1", "2", "3"]
 
 
-def test_each_file_has_a_limit_of_its_own(tmp_path):
+def test_each_file_has_its_own_limit(tmp_path):
     train = write(tmp_path / "a.txt", "1<|endoftext|>2<|endoftext|>3")
     validation = write(tmp_path / "b.txt", "4<|endoftext|>5<|endoftext|>6")
     assert split_texts(train, validation, max_documents=2) == (["1", "2"], ["4", "5", "6"])
@@ -94,13 +97,12 @@ def test_each_file_has_a_limit_of_its_own(tmp_path):
     assert split_texts(train, validation, **limits) == (["1", "2", "3"], ["4"])
 
 
-def test_without_a_validation_file_documents_are_held_out_by_their_hash(tmp_path):
+def test_documents_are_held_out_by_hash(tmp_path):
     texts = [f"text {n}" for n in range(50)]
     train = write(tmp_path / "a.txt", "<|endoftext|>".join(texts))
     held_out = [text for text in texts if is_validation(text, 0.2, 3)]
-    found = split_texts(train)
     assert held_out
-    assert found == ([text for text in texts if text not in held_out], held_out)
+    assert split_texts(train) == ([text for text in texts if text not in held_out], held_out)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +115,7 @@ def test_without_a_validation_file_documents_are_held_out_by_their_hash(tmp_path
         ("title\n" + "x" * 94, "x" * 20),
     ],
 )
-def test_one_document_is_cut_near_its_end_at_a_line_if_there_is_one(tmp_path, text, held_out):
+def test_single_document_is_split_at_a_line(tmp_path, text, held_out):
     (train,), (validation,) = split_texts(write(tmp_path / "a.txt", text))
     assert train + validation == text
     assert validation == held_out
@@ -126,42 +128,42 @@ def test_one_document_is_cut_near_its_end_at_a_line_if_there_is_one(tmp_path, te
         ("a.txt", b"\xef\xbb\xbfab\xff" + b"x" * 99, ": not UTF-8 at byte 5"),
         ("a.txt", b"a<|endoftext|>b\xffc", ": not UTF-8 at byte 15"),
         ("a.txt", b"x" * 100_000 + "日".encode()[:2], ": not UTF-8 at byte 100000"),
-        ("a.csv", "a", ": must be " + EXPECTED),
+        ("a.csv", "a", ": must be " + FORMATS),
         ("a.jsonl", '{"text": "a"}\n{"text"', ":2: not valid JSON: "),
         ("a.jsonl", "[" * 100_000, ":1: not valid JSON: "),
-        ("a.jsonl", '["text"]', ":1: not a JSON object"),
-        ("a.jsonl", '{"story": "a", "id": 1}', ":1: no field `text` with a string; its fields: story, id"),
-        ("a.jsonl", '{"text": null}', ":1: no field `text` with a string; its fields: text"),
-        ("a.jsonl", r'{"text": "a\ud800"}', ":1: the text has half a surrogate pair at character 1"),
+        ("a.jsonl", '["text"]', ":1: must be a JSON object, got ['text']"),
+        ("a.jsonl", '{"story": "a", "id": 1}', ":1: must have the field 'text', got story, id"),
+        ("a.jsonl", '{"text": null}', ":1: text: must be a string, got null"),
+        ("a.jsonl", r'{"text": "a\ud800"}', f":1: {SURROGATE}"),
         ("a.jsonl", b'{"text": "a"}\n{"text": "\xff"}', ": not UTF-8 at byte 24"),
-        ("a.parquet", b"PAR1 and no more of it", ": not a whole Parquet file: "),
+        ("a.parquet", b"PAR1 and no more of it", ": not a valid Parquet file: "),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_a_file_is_said_in_a_line(tmp_path, name, content, line):
-    said = refusal(write(tmp_path / name, content))
-    assert said.startswith(line) if line.endswith(": ") else said == line
-    assert "\n" not in said
+def test_invalid_file_is_one_line(tmp_path, name, content, line):
+    error = error_of(write(tmp_path / name, content))
+    assert error.startswith(line) if line.endswith(": ") else error == line
+    assert "\n" not in error
 
 
-def test_a_missing_file_and_an_empty_folder_are_named(tmp_path):
-    assert refusal(tmp_path / "a.txt") == ": could not be read: No such file or directory"
+def test_missing_file_and_empty_folder_are_reported(tmp_path):
+    assert error_of(tmp_path / "a.txt") == ": could not be read: No such file or directory"
     folder = tmp_path / "texts"
     folder.mkdir()
-    assert refusal(folder) == ": no .txt files in this folder"
+    assert error_of(folder) == ": no .txt files in this folder"
 
 
-def test_a_file_of_a_folder_that_cannot_be_read_is_named(tmp_path):
+def test_unreadable_file_of_a_folder_is_reported(tmp_path):
     folder = tmp_path / "texts"
     folder.mkdir()
     write(folder / "a.txt", "good")
     write(folder / "b.txt", b"<|endoftext|>\xff")
-    assert refusal(folder) == "/b.txt: not UTF-8 at byte 13"
+    assert error_of(folder) == "/b.txt: not UTF-8 at byte 13"
     (folder / "b.txt").unlink()
     (folder / "b.txt").mkdir()
-    assert refusal(folder) == "/b.txt: could not be read: Is a directory"
+    assert error_of(folder) == "/b.txt: could not be read: Is a directory"
 
 
-def test_equal_documents_fall_into_the_same_split(tmp_path):
+def test_equal_documents_are_in_the_same_split(tmp_path):
     train = write(tmp_path / "a.txt", "<|endoftext|>".join(f"text {n % 40}" for n in range(400)))
     train, validation = split_texts(train)
     assert len(train) + len(validation) == 400
@@ -195,10 +197,9 @@ def test_equal_documents_fall_into_the_same_split(tmp_path):
         ({"hub": {**HUB, "name": "a/b/c"}}, NO_DATASET),
         (
             {"source": "synthetic"},
-            "data.max_documents: must be a number for source synthetic, which never ends, got null",
+            "data.max_documents: must be a number for source synthetic, which is infinite, got null",
         ),
     ],
 )  # fmt: skip
-def test_a_wrong_value_of_the_section_is_named(changes, line):
-    found = complaint(DataParams, {**DATA, **VALUES, **changes})
-    assert found == f"params.yaml: {line}"
+def test_invalid_value_is_reported(changes, line):
+    assert complaint(DataParams, {**DATA, **VALUES, **changes}) == f"params.yaml: {line}"

@@ -43,8 +43,8 @@ def test_tinystories_instruct_layout_is_split_at_the_story(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "content", "line"), [
-    ("a.jsonl", '{"prompt": "x"}', "a.jsonl:1: no field `answer` with a string; its fields: prompt"),
-    ("a.jsonl", '{"prompt": "x", "answer": 3}', "a.jsonl:1: no field `answer` with a string"),
+    ("a.jsonl", '{"prompt": "x"}', "a.jsonl:1: must have the field 'answer', got prompt"),
+    ("a.jsonl", '{"prompt": "x", "answer": 3}', "a.jsonl:1: answer: must be a string, got 3"),
     ("a.jsonl", '{"prompt": "x", "answer": " "}', "a.jsonl: pair 1 has an empty answer"),
     ("a.jsonl", '{"prompt": "", "answer": "x"}', "a.jsonl: pair 1 has an empty prompt"),
     ("a.txt", "a\nStory:\nb\n<|endoftext|>\nOnce.\n<|endoftext|>\n", "a.txt: text 2 has no line `Story:`"),

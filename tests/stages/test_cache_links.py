@@ -49,18 +49,18 @@ def project(folder, monkeypatch):
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_a_bin_is_stored_once(project, split):
+def test_bin_is_stored_once(project, split):
     path = TOKENS / f"{split}.bin"
     assert path.samefile(in_cache(path))  # one file with two names, or a symbolic link to it
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_the_stages_cannot_write_to_a_bin(project, split):
+def test_open_bin_is_read_only(project, split):
     with pytest.raises(ValueError, match="read-only"):
         open_bin(TOKENS, split)[0] = 0
 
 
-def test_whatever_runs_again_leaves_what_is_in_the_cache_as_it_was(project):
+def test_reruns_never_modify_the_cache(project):
     first, bins = cached(), {path: path.read_bytes() for path in TOKENS.iterdir()}
 
     change_params(project, {"tokenizer": {"vocab_size": 320}})

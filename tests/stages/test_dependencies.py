@@ -109,7 +109,7 @@ def only_outputs(changes, written):
         *((path, set()) for path in UNUSED_CODE),
     ],
 )
-def test_edited_file_reruns_the_stages_that_depend_on_its_package(project, path, expected):
+def test_edited_file_reruns_dependent_stages(project, path, expected):
     comment = b"/* another line */\n" if path.endswith("css") else b"# another line\n"
     with edited(path, new=comment):
         assert changed_stages() == expected
@@ -123,7 +123,7 @@ def test_edited_file_reruns_the_stages_that_depend_on_its_package(project, path,
         ("train", "learning_rate", 0.5, {"train", "report"}),
     ],
 )
-def test_edited_param_reruns_the_stages_that_declare_its_section(project, section, key, value, expected):
+def test_edited_param_reruns_declaring_stages(project, section, key, value, expected):
     with edited_param(section, key, value):
         assert changed_stages() == expected
 
@@ -137,7 +137,7 @@ def test_edited_param_reruns_the_stages_that_declare_its_section(project, sectio
         (b"pyarrow==2", b"pyarrow==1", {"download"}),
     ],
 )
-def test_edited_pin_reruns_the_stages_whose_results_it_can_change(project, pin, other, expected):
+def test_edited_pin_reruns_stages_it_can_affect(project, pin, other, expected):
     path = next(path for path in Path("requirements").iterdir() if pin in path.read_bytes())
     with edited(path, pin, other):
         assert changed_stages() == expected

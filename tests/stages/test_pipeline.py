@@ -38,7 +38,7 @@ def running(log: str) -> list[str]:
     return re.findall(r"Running stage '([\w@]+)'", log)
 
 
-def test_every_declared_output_is_there(project):
+def test_every_declared_output_exists(project):
     stages = YAML(typ="safe").load((project / "dvc.yaml").read_text())["stages"]
     assert [name for name in stages if "foreach" not in stages[name]] == STAGES
     for stage in (stages[name] for name in STAGES):
@@ -47,7 +47,7 @@ def test_every_declared_output_is_there(project):
             assert path.exists(), path
 
 
-def test_evaluation_counts_every_token_of_the_validation_bin(project):
+def test_evaluation_covers_every_validation_token(project):
     result = json.loads(Path("reports/eval.json").read_text())
     tokens = np.fromfile("data/tokens/validation.bin", dtype="<u2")
     assert json.loads(Path("reports/details/eval.json").read_text())["tokens"] == len(tokens)
@@ -61,23 +61,23 @@ def test_evaluation_counts_every_token_of_the_validation_bin(project):
     assert 0 < levels[bound] < levels[model] < levels["uniform"]
 
 
-def test_samples_hold_each_prompt_as_often_as_asked(project):
+def test_samples_have_num_samples_per_prompt(project):
     page = Path("reports/samples.md").read_text()
     assert page.count("> **Once**") == 2
     assert page.count("### ") == 4
 
 
-def test_repro_with_nothing_changed_runs_nothing(project):
+def test_repro_without_changes_runs_nothing(project):
     assert reproduced() == []
 
 
-def test_a_sampling_param_runs_sample_alone(project, caplog):
+def test_sampling_param_does_not_retrain(project, caplog):
     assert dvc(["exp", "run", "-S", "sample.temperature=0.5"]) == 0
     assert running(caplog.text) == ["sample", "eval_samples", "plot", "report"]
     assert "temperature 0.5" in Path("reports/samples.md").read_text()
 
 
-def test_an_evaluation_param_does_not_retrain(project, caplog):
+def test_evaluation_param_does_not_retrain(project, caplog):
     assert dvc(["exp", "run", "-S", "evaluate.ngram_order=2"]) == 0
     assert running(caplog.text) == ["evaluate", "plot", "report"]
 
@@ -93,7 +93,7 @@ def test_dataset_in_params_adds_a_stage(project, caplog):
     assert reproduced() == ["eval_dataset@tales", "report"]
 
 
-def test_a_number_in_scientific_notation_arrives_as_a_number_and_both_curves_can_be_compared(project, caplog):
+def test_experiment_params_and_curves_of_two_revisions(project, caplog):
     experiment = ["exp", "run", "-n", "deeper", "-S", "model.n_layer=2", "-S", "train.learning_rate=1e-3"]
     assert dvc(experiment) == 0
     assert running(caplog.text) == ["train", "evaluate", "sample", "eval_samples", "plot", "report"]
@@ -109,7 +109,7 @@ def test_a_number_in_scientific_notation_arrives_as_a_number_and_both_curves_can
     assert curves == {(rev, column) for rev in ("HEAD", "deeper") for column in columns}
 
 
-def test_a_wrong_param_is_one_line_and_leaves_everything_as_it_was(project, capfd):
+def test_invalid_param_is_one_line_and_adds_no_file(project, capfd):
     before = {path: path.read_bytes() for path in Path().glob("[dmr]*/**/*") if path.is_file()}
     change_params(project, {"data": {"max_documents": -3}})
     assert dvc(["repro"]) != 0
@@ -119,7 +119,7 @@ def test_a_wrong_param_is_one_line_and_leaves_everything_as_it_was(project, capf
     assert before.keys() >= {path for path in Path().glob("[dmr]*/**/*") if path.is_file()}
 
 
-def test_a_changed_byte_in_the_users_text_runs_the_pipeline_again(tmp_path, monkeypatch):
+def test_edited_user_text_reruns_download_and_tokenize(tmp_path, monkeypatch):
     text = "A cat sat.\n<|endoftext|>\nA dog ran.\n<|endoftext|>\n" * 20
     folder = clone(tmp_path)
     (folder / "mine.txt").write_text(text)

@@ -92,21 +92,21 @@ def test_quickstart_equals_the_defaults():
     assert apply_recipe(path_of("quickstart"), DEFAULTS) == DEFAULTS
 
 
-def test_assistant_is_the_quickstart_with_one_finetuned_model():
+def test_assistant_is_the_quickstart_with_one_sft_run():
     assistant = values_of(TUNED)
     assert assistant.pop("sft").keys() == {"wishes"}
     assert {**assistant, "sft": {}} == values_of("quickstart")
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_recipe_has_only_keys_that_differ_from_the_defaults(recipe):
+def test_recipe_has_no_default_values(recipe):
     defaults = leaves(read_yaml(ROOT / "params.yaml"))
     repeated = [key for key, value in leaves(changes_of(recipe)).items() if defaults.get(key, ...) == value]
     assert repeated == []
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_applied_recipe_changes_the_lines_of_its_keys_and_no_others(recipe):
+def test_applied_recipe_changes_only_the_lines_of_its_keys(recipe):
     """Compare as text: no other line of params.yaml is wrapped, quoted or moved, and no comment is lost."""
     applied = apply_recipe(path_of(recipe), DEFAULTS)
     old, new = DEFAULTS.splitlines(), applied.splitlines()
@@ -127,7 +127,7 @@ def comment_of(line):
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_header_is_comments_with_source_and_cost(recipe):
+def test_header_has_parameters_source_and_cost(recipe):
     lines = header_of(recipe).splitlines()
     assert all(line.startswith("# ") for line in lines)
     for part in ("Parameters", "Source", "Cost"):
@@ -135,7 +135,7 @@ def test_header_is_comments_with_source_and_cost(recipe):
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_header_and_readme_have_the_models_number_of_parameters(recipe):
+def test_header_and_readme_have_the_parameter_count(recipe):
     values = values_of(recipe)
     tokenizer = TokenizerParams.check(values["tokenizer"])
     with torch.device("meta"):
@@ -217,7 +217,7 @@ def shorten(folder, recipe):
         if recipe not in {BY_DVC, TUNED}
     ],
 )
-def test_a_recipe_runs_shortened_from_download_to_report(environment, tmp_path, monkeypatch, recipe):
+def test_shortened_recipe_runs_from_download_to_report(environment, tmp_path, monkeypatch, recipe):
     for name in ("slm", "storygrammar", "stages", "requirements", "dvc.yaml"):
         (tmp_path / name).symlink_to(ROOT / name)
     prepare(tmp_path, recipe)

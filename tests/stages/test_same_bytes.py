@@ -18,7 +18,7 @@ def contents() -> dict[Path, bytes]:
 
 
 @pytest.mark.slow
-def test_by_force_and_afresh_the_pipeline_makes_every_byte_again(tmp_path, monkeypatch):
+def test_forced_rerun_is_bitwise_identical(tmp_path, monkeypatch):
     enter(clone(tmp_path), monkeypatch)
     monkeypatch.setenv("SLM_NO_RESUME", "1")
     with Repo() as repo:

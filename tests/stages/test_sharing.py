@@ -97,7 +97,7 @@ def fresh_clone(request, original, tmp_path, monkeypatch):
     return tmp_path / "clone"
 
 
-def test_going_back_to_earlier_params_takes_the_model_from_the_run_cache(original, monkeypatch):
+def test_run_cache_restores_the_model_of_earlier_params(original, monkeypatch):
     enter(original.folder, monkeypatch)
     for params, expected in ((EARLIER, original.earlier), (COMMITTED, original.committed)):
         change_params(original.folder, params)
@@ -105,7 +105,7 @@ def test_going_back_to_earlier_params_takes_the_model_from_the_run_cache(origina
         assert results() == expected
 
 
-def test_a_fresh_clone_has_the_reports_writes_the_same_text_and_has_nothing_to_run(fresh_clone, original):
+def test_fresh_clone_is_up_to_date_and_samples_the_same_text(fresh_clone, original):
     assert results() == original.committed
     SAMPLES.unlink()
     assert run_stage(fresh_clone, "sample").returncode == 0
@@ -113,13 +113,13 @@ def test_a_fresh_clone_has_the_reports_writes_the_same_text_and_has_nothing_to_r
     assert stages_run() == []
 
 
-def test_a_fresh_clone_takes_the_corpus_of_earlier_params_from_the_run_cache(fresh_clone):
+def test_fresh_clone_pulls_the_corpus_of_earlier_params(fresh_clone):
     change_params(fresh_clone, EARLIER)
     assert stages_run("--pull", "download") == []
     assert json.loads(Path("data/corpus/summary.json").read_text())["train"]["documents"] < 250
 
 
-def test_a_fresh_clone_takes_over_an_experiment_and_goes_back_without_training(fresh_clone, original):
+def test_fresh_clone_applies_an_experiment_without_training(fresh_clone, original):
     dvc("status", "--quiet")  # fails if something changed, which the next line would take as it is
     dvc("commit", "--force")  # the reports came with git; now the run-cache has them too
     dvc("exp", "pull", "origin", "earlier")
@@ -134,7 +134,7 @@ def test_a_fresh_clone_takes_over_an_experiment_and_goes_back_without_training(f
 @pytest.mark.parametrize(
     "command", [("get", "{}", "models"), ("artifacts", "get", "{}", "storyteller", "--rev", "v1.0.0")]
 )
-def test_the_model_can_be_had_without_a_clone_and_writes(original, tmp_path, monkeypatch, command):
+def test_model_can_be_downloaded_without_a_clone(original, tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
     dvc(*(part.format(original.server) for part in command), "-o", "storyteller")
     assert Path("storyteller/model.safetensors").read_bytes() == original.committed[str(MODEL)]

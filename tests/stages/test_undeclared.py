@@ -170,17 +170,17 @@ def outside(names, folders):
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_a_stage_declares_the_sections_that_it_loads_and_no_other(name, monkeypatch):
+def test_declared_sections_are_the_loaded_ones(name, monkeypatch):
     monkeypatch.chdir(ROOT)
     assert sections_of(name) == sections(name)
 
 
-def test_all_stages_are_run_here():
+def test_every_stage_is_tested():
     assert {*SCRIPTS} == read_yaml(ROOT / DVC_FILE)["stages"].keys()
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_a_stage_writes_what_it_declares_and_nothing_else(name, runs):
+def test_stage_writes_only_its_declared_outputs(name, runs):
     run = runs[name]
     written = {path for path in run.after if run.after[path] != run.before.get(path)}
     assert not outside(written, run.outs), "written and not declared"
@@ -191,14 +191,14 @@ def test_a_stage_writes_what_it_declares_and_nothing_else(name, runs):
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_a_stage_reads_what_it_declares_and_what_it_wrote_itself(name, runs):
+def test_stage_reads_only_its_declared_inputs(name, runs):
     run = runs[name]
     assert {str(PARAMS_FILE), f"stages/{script(name)}.py"} <= run.opened, "the eye is blind"
     assert not outside(run.opened, {*run.inputs, *run.outs, ".dvcignore"})
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_a_section_that_is_not_declared_cannot_be_loaded(name, runs, monkeypatch):
+def test_undeclared_section_cannot_be_loaded(name, runs, monkeypatch):
     monkeypatch.chdir(runs[name].folder)
     stage = Stage(name)
     for section in SECTIONS:
@@ -208,12 +208,12 @@ def test_a_section_that_is_not_declared_cannot_be_loaded(name, runs, monkeypatch
                 stage.load(section)
 
 
-def test_of_the_models_to_tune_a_stage_sees_its_own(runs):
+def test_sft_stage_reads_only_its_own_run(runs):
     for stage in ("sft@talk", "eval_sft@talk"):
         assert read_yaml(runs[stage].folder / PARAMS_FILE)["sft"].keys() == {"talk"}
 
 
-def test_no_stage_reads_the_params_past_its_declaration(monkeypatch):
+def test_only_core_modules_read_params_yaml(monkeypatch):
     monkeypatch.chdir(ROOT)
     files = set.union(*(imported_files(Path(f"stages/{name}.py")) for name in SCRIPTS))
     ways = re.compile(r"read_yaml|YAML\(|Params\.load\(|PARAMS_FILE\.|params_show")
@@ -222,10 +222,10 @@ def test_no_stage_reads_the_params_past_its_declaration(monkeypatch):
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_a_stage_imports_torch_which_takes_seconds_only_if_it_computes_with_it(name, runs):
+def test_stage_imports_torch_only_if_needed(name, runs):
     assert runs[name].loaded_torch == (script(name) in NEED_TORCH)
 
 
-def test_neither_does_the_client_of_the_hub_import_torch():
+def test_hub_client_does_not_import_torch():
     code = "import datasets, slm.data.hub, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

