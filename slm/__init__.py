@@ -1,8 +1,8 @@
-"""Small language models, from text to stories: corpus → tokens → model → training → text.
+"""Small language models: a pipeline from a corpus to a trained model, and its use.
 
 from slm import load
-writer = load("models")
-print(writer.generate("Once upon a time"))
+generator = load("models")
+print(generator.generate("Once upon a time"))
 """
 
 from importlib import import_module
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    """`load`, which takes torch: it is imported when it is asked for, as not all that uses slm needs it."""
+    """Import `load` on first use: it imports torch, which most users of this package do without."""
     if name == "load":
         return import_module("slm.inference").load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Run the `slm` command: python -m slm."""
+"""Run the `slm` command as `python -m slm`."""
 
 from slm.cli.main import main
 

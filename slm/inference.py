@@ -1,4 +1,4 @@
-"""A trained model with its tokenizer: text in, text out."""
+"""Inference with a trained model and its tokenizer: text in, text out."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,68 +14,66 @@ from slm.model.gpt import GPT, load_model
 from slm.tokenizer import tokenizer as tokens
 
 
-class Writer:
-    """Writes with a model that is in evaluation mode."""
+class TextGenerator:
+    """A model in evaluation mode and its tokenizer, which generate text together."""
 
     def __init__(self, model: GPT, tokenizer: Tokenizer):
         self.model, self.tokenizer = model, tokenizer
         self.end_of_text: int = tokens.end_of_text_id(tokenizer)
 
     def generate(self, prompt: str = "", **options: Any) -> str:
-        """What follows the prompt; `options` are as for `generation_params`.
+        """Return the continuation of a prompt; `options` are those of `generation_params`.
 
-        Without a `seed`, each call draws anew. Raises UserError if an option is wrong.
+        Without a `seed`, each call uses a random one. Raises UserError if an option is wrong.
         """
         return "".join(self.stream(prompt, **options))
 
     def stream(self, prompt: str = "", **options: Any) -> Iterator[str]:
-        """The same in pieces, each as soon as it is written."""
+        """Generate as `generate` does; yield each part of the text as soon as it is decoded."""
         params = generation_params(**options)
         sequence = Sequence(tuple(self.encode(prompt)), params, new_rng(params.seed, 0))
-        spelling = self.spelling()
+        decoder = StreamDecoder(self.tokenizer)
         batch = Batch(self.model, self.end_of_text)
         batch.join([sequence])
         while not sequence.finished:
-            for written in batch.step():
-                if piece := spelling.add(written.id):
-                    yield piece
-        if rest := spelling.rest():
-            yield rest
+            for token in batch.step():
+                if text := decoder.add(token.id):
+                    yield text
+        if text := decoder.flush():
+            yield text
 
     def encode(self, text: str) -> list[int]:
-        """The token ids of a text. Raises ValueError if it holds half a surrogate pair."""
+        """Return the token ids of a text. Raises ValueError if it contains a lone surrogate."""
         return tokens.encode(self.tokenizer, check_text(text))
 
-    def n_tokens(self, text: str) -> int:
-        """How many tokens a text has."""
+    def count_tokens(self, text: str) -> int:
+        """Return the number of tokens of a text."""
         return len(self.encode(text))
 
-    def spelling(self) -> "Spelling":
-        """What turns the token ids of one text into its characters."""
-        return Spelling(self.tokenizer)
 
-
-class Spelling:
-    """Token ids in, text out; a character whose bytes come in several tokens waits until it is whole."""
+class StreamDecoder:
+    """An incremental decoder of one text. It holds back the bytes of an incomplete character."""
 
     def __init__(self, tokenizer: Tokenizer):
         self._tokenizer = tokenizer
-        self._stream = DecodeStream(skip_special_tokens=True)  # <|endoftext|> only ends a text
-        self._held: list[int] = []
+        # <|endoftext|> is the only special token, and no part of the text.
+        self._stream = DecodeStream(skip_special_tokens=True)
+        # Ids of the tokens since the last complete character.
+        self._pending: list[int] = []
 
     def add(self, token: int) -> str:
-        """What can be read now; empty while a character is not whole."""
-        piece = self._stream.step(self._tokenizer, token)
-        self._held = [] if piece is not None else [*self._held, token]
-        return piece or ""
+        """Add a token id and return the text that it completes, which may be empty."""
+        text = self._stream.step(self._tokenizer, token)
+        self._pending = [] if text is not None else [*self._pending, token]
+        return text or ""
 
-    def rest(self) -> str:
-        """What is left at the end: U+FFFD for bytes that never became a character."""
-        return self._tokenizer.decode(self._held, skip_special_tokens=True)
+    def flush(self) -> str:
+        """Return the rest at the end of the text: U+FFFD for an incomplete character, else nothing."""
+        return self._tokenizer.decode(self._pending, skip_special_tokens=True)
 
 
-def load(folder: str | Path = "models") -> Writer:
-    """The model and tokenizer that `dvc repro` left in a folder. Raises UserError if they are not there."""
+def load(folder: str | Path = "models") -> TextGenerator:
+    """Load a model and its tokenizer from a folder. Raises UserError if a file is missing."""
     folder = Path(folder)
     tokenizer = tokens.load(folder / "tokenizer.json")
-    return Writer(load_model(folder, setup_torch(), tokenizer.get_vocab_size()), tokenizer)
+    return TextGenerator(load_model(folder, setup_torch(), tokenizer.get_vocab_size()), tokenizer)

@@ -1,4 +1,4 @@
-"""A browser without a window: pages are opened as people open them, with no help from elsewhere."""
+"""Open pages in headless Chromium."""
 
 import shutil
 import subprocess
@@ -16,18 +16,18 @@ OPTIONS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-needs_browser = pytest.mark.skipif(not shutil.which("chromium"), reason="there is no chromium here")
+needs_browser = pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is not installed")
 
 
 def dom_of(page: Path, profile: Path, *options: str) -> str:
-    """What a page has become once its scripts have run."""
+    """Return the DOM of a page, as HTML, after its scripts have run."""
     command = [*_command(profile), *options, "--dump-dom", page.as_uri()]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
 
 
 @contextmanager
-def opened(url: str, profile: Path) -> Iterator[None]:
-    """A page stays open as long as this is entered."""
+def open_page(url: str, profile: Path) -> Iterator[None]:
+    """Keep a page open."""
     with subprocess.Popen([*_command(profile), url], stderr=subprocess.DEVNULL) as browser:
         try:
             yield

@@ -1,4 +1,4 @@
-"""The server's page in a real browser, which a script clicks through."""
+"""Run a script on the server's page in headless Chromium."""
 
 from pathlib import Path
 from typing import Any
@@ -6,20 +6,20 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import HTMLResponse
 
-from slm.inference import Writer
-from slm.serve.page import page_of
-from tests.browser import opened
+from slm.inference import TextGenerator
+from slm.serve.page import render_page
+from tests.browser import open_page
 from tests.serving import serving, wait_for
 
-# Appended to the page: does what a test says, and sends what was `seen` by it.
+# Appended to the page: runs a test's script and sends the object `seen` that it fills.
 SCRIPT = """<script type="module">
   const one = (selector) => document.querySelector(selector);
   const all = (selector) => [...document.querySelectorAll(selector)];
-  const until = async (what) => {
-    for (const start = Date.now(); !what(); await new Promise((done) => setTimeout(done, 10)))
-      if (Date.now() - start > 30_000) throw new Error(`waited in vain until ${what}`);
+  const until = async (condition) => {
+    for (const start = Date.now(); !condition(); await new Promise((done) => setTimeout(done, 10)))
+      if (Date.now() - start > 30_000) throw new Error(`timeout: ${condition}`);
   };
-  const says = (text) => until(() => one("#status").textContent.startsWith(text));
+  const status = (text) => until(() => one("#status").textContent.startsWith(text));
   const press = (key, shiftKey = false) => {
     const event = new KeyboardEvent("keydown", { key, shiftKey, bubbles: true, cancelable: true });
     document.activeElement.dispatchEvent(event);
@@ -30,8 +30,8 @@ SCRIPT = """<script type="module">
   };
 
   try {
-    fields.fresh.checked = false;
-    CLICKING
+    fields.random_seed.checked = false;
+    TEST_SCRIPT
   } catch (error) {
     seen.failed = String(error);
   }
@@ -40,23 +40,23 @@ SCRIPT = """<script type="module">
 </script>"""
 
 
-def seen_by(clicking: str, writer: Writer, profile: Path) -> dict[str, Any]:
-    """What a script saw on the page of a server; afterwards nothing is left to write."""
-    found: list[dict[str, Any]] = []
-    page = page_of(writer.model).replace("</body>", SCRIPT.replace("CLICKING", clicking) + "</body>")
-    with serving(writer) as running:
+def run_script(script: str, generator: TextGenerator, profile: Path) -> dict[str, Any]:
+    """Run a script on the page and return what it has `seen`. Fails unless the engine is idle afterwards."""
+    results: list[dict[str, Any]] = []
+    page = render_page(generator.model).replace("</body>", SCRIPT.replace("TEST_SCRIPT", script) + "</body>")
+    with serving(generator) as running:
         app, engine = running.server.config.app, running.server.engine
 
-        @app.get("/clicking")
-        async def click() -> HTMLResponse:
+        @app.get("/test")
+        async def get_test_page() -> HTMLResponse:
             return HTMLResponse(page)
 
         @app.post("/seen")
-        async def take(request: Request) -> None:
-            found.append(await request.json())
+        async def receive(request: Request) -> None:
+            results.append(await request.json())
 
-        with opened(f"{running.url}/clicking", profile):
-            wait_for(lambda: bool(found), seconds=60)
-            wait_for(lambda: engine.n_texts == 0)
-    assert "failed" not in found[0], found[0]
-    return found[0]
+        with open_page(f"{running.url}/test", profile):
+            wait_for(lambda: bool(results), seconds=60)
+            wait_for(lambda: engine.n_sequences == 0)
+    assert "failed" not in results[0], results[0]
+    return results[0]

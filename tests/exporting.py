@@ -1,4 +1,4 @@
-"""Models to be exported, and a project in which they might have been trained."""
+"""Small random models to export, and a project with the results of their training."""
 
 from pathlib import Path
 
@@ -24,15 +24,17 @@ MODELS = {
 
 
 def small_tokenizer() -> Tokenizer:
+    """Train a tokenizer on TEXT."""
     return train_bpe([TEXT] * 3, vocab_size=300)
 
 
 def random_model(name: str, vocab_size: int) -> GPT:
+    """Return a random model with the params MODELS[name]."""
     return shaken(vocab_size, by=0.2, **MODELS[name])
 
 
 def write_project(root: Path, name: str) -> tuple[GPT, Tokenizer, Facts]:
-    """A model, its tokenizer, and what the stages would have found, as files."""
+    """Write a model, its tokenizer and the results of all stages to a project; return them."""
     tokenizer = small_tokenizer()
     model = random_model(name, tokenizer.get_vocab_size())
     write_facts(root, known=False, corpus={"source": "hub", "name": "owner/tales"})

@@ -1,4 +1,4 @@
-"""A server with a tiny model, on loopback."""
+"""Run a server with a tiny model on loopback."""
 
 import json
 import time
@@ -15,7 +15,7 @@ from openai.types import Completion, CompletionUsage
 
 from slm.cli.serve import bind
 from slm.generate.batch import generate
-from slm.inference import Writer
+from slm.inference import TextGenerator
 from slm.serve.api import Server
 from slm.serve.engine import Engine
 from slm.tokenizer.tokenizer import encode, train_bpe
@@ -26,30 +26,30 @@ TEXT = "Once upon a time there was a naïve little 🦆. It said: “Quack!”\n
 
 class Running(NamedTuple):
     server: Server
-    writer: Writer
+    generator: TextGenerator
     url: str
 
 
-def tiny_writer() -> Writer:
-    """Writes nonsense, and seldom ends by itself; at temperature 0 not at all."""
+def tiny_generator() -> TextGenerator:
+    """Return a random model. It seldom generates <|endoftext|>, and never does at temperature 0."""
     tokenizer = train_bpe([TEXT] * 3, 340)
     shape = {"architecture": "rope", "n_head": 2, "n_embd": 16, "block_size": 16}
     model = shaken(tokenizer.get_vocab_size(), **shape)
-    writer = Writer(model, tokenizer)
+    generator = TextGenerator(model, tokenizer)
     with torch.no_grad():
-        model.head_weight[writer.end_of_text] *= 0.7
-    return writer
+        model.head_weight[generator.end_of_text] *= 0.7
+    return generator
 
 
 @contextmanager
-def serving(writer: Writer) -> Iterator[Running]:
+def serving(generator: TextGenerator) -> Iterator[Running]:
     """Run a server in a thread."""
-    server = Server(writer)
-    with bind("127.0.0.1", 0) as listening:
-        thread = Thread(target=server.run, args=([listening],))
+    server = Server(generator)
+    with bind("127.0.0.1", 0) as listener:
+        thread = Thread(target=server.run, args=([listener],))
         thread.start()
         wait_for(lambda: server.started)
-        yield Running(server, writer, f"http://127.0.0.1:{listening.getsockname()[1]}")
+        yield Running(server, generator, f"http://127.0.0.1:{listener.getsockname()[1]}")
         server.should_exit = True
         thread.join()
 
@@ -58,46 +58,50 @@ def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
     """Wait until a condition holds, and fail if it never does."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, f"timeout after {seconds} s"
         time.sleep(0.005)
 
 
 @contextmanager
-def client_of(running: Running) -> Iterator[openai.OpenAI]:
-    """OpenAI's own client, that asks once."""
+def openai_client(running: Running) -> Iterator[openai.OpenAI]:
+    """Open an OpenAI client of the server, without retries."""
     with openai.OpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0) as client:
         yield client
 
 
 @contextmanager
-def idle(running: Running) -> Iterator[Engine]:
-    """The engine, which has nothing to do before this, and must have nothing to do after it."""
+def idle_engine(running: Running) -> Iterator[Engine]:
+    """Yield the engine once it is idle; on exit, wait until it is idle again."""
     engine = running.server.engine
-    wait_for(lambda: engine.n_texts == 0)
+    wait_for(lambda: engine.n_sequences == 0)
     yield engine
-    wait_for(lambda: engine.n_texts == 0)
+    wait_for(lambda: engine.n_sequences == 0)
 
 
-def ask_for_three_and_leave(running: Running, engine: Engine, path: str, body: dict[str, Any]) -> None:
-    """Ask for endless texts, and close the connection while they are written; then they must not be."""
+def check_disconnect_aborts(running: Running, engine: Engine, path: str, body: dict[str, Any]) -> None:
+    """Request three long choices, disconnect while they are generated, and wait until they are aborted."""
     connection = HTTPConnection(urlsplit(running.url).netloc)
     connection.request("POST", path, json.dumps({**body, "n": 3}), {"Content-Type": "application/json"})
     if body["stream"]:
         assert connection.getresponse().readline().startswith(b"data: ")
-    wait_for(lambda: engine.n_texts == 3)
+    wait_for(lambda: engine.n_sequences == 3)
     connection.close()
     connection.sock = None
-    wait_for(lambda: engine.n_texts == 0)
+    wait_for(lambda: engine.n_sequences == 0)
 
 
 def post(
-    url: str, body: Any, path: str = "/v1/completions", method: str = "POST", kind: str = "application/json"
+    url: str,
+    body: Any,
+    path: str = "/v1/completions",
+    method: str = "POST",
+    content_type: str = "application/json",
 ) -> tuple[int, Any]:
-    """The status and the JSON that a body is answered with; bytes are sent as they are."""
+    """Send a body, as JSON unless it is bytes; return the status and the JSON of the response."""
     connection = HTTPConnection(urlsplit(url).netloc, timeout=60)
     try:
         body = body if isinstance(body, bytes) else json.dumps(body).encode()
-        connection.request(method, path, body, {"Content-Type": kind})
+        connection.request(method, path, body, {"Content-Type": content_type})
         response = connection.getresponse()
         assert response.headers["Access-Control-Allow-Origin"] is None
         return response.status, json.loads(response.read())
@@ -105,23 +109,25 @@ def post(
         connection.close()
 
 
-def joined(chunks: Iterable[Completion]) -> tuple[dict[int, str], dict[int, str], CompletionUsage | None]:
-    """Of a stream: each choice's text and why it ended, and the last chunk's counts."""
+def join_chunks(
+    chunks: Iterable[Completion],
+) -> tuple[dict[int, str], dict[int, str], CompletionUsage | None]:
+    """Return the text and the finish reason of each choice of a stream, and the usage of its last chunk."""
     texts: dict[int, str] = {}
     reasons: dict[int, str] = {}
     usage = None
     for chunk in chunks:
         usage = chunk.usage
         for choice in chunk.choices:
-            assert choice.index not in reasons, "more comes after the end"
+            assert choice.index not in reasons, "a chunk follows the finish reason"
             texts[choice.index] = texts.get(choice.index, "") + choice.text
             if choice.finish_reason:
                 reasons[choice.index] = choice.finish_reason
     return texts, reasons, usage
 
 
-def alone(writer: Writer, prompt: str = "", **changes: Any) -> list[str]:
-    """What each sample of a prompt is, written without a server."""
+def generate_texts(generator: TextGenerator, prompt: str = "", **changes: Any) -> list[str]:
+    """Generate the samples of a prompt without a server."""
     params = sample_params(**{"num_samples": 1, "max_new_tokens": 16, **changes})
-    texts = generate(writer.model, [encode(writer.tokenizer, prompt)], params, writer.end_of_text)
-    return [writer.tokenizer.decode(ids) for ids in texts[0]]
+    texts = generate(generator.model, [encode(generator.tokenizer, prompt)], params, generator.end_of_text)
+    return [generator.tokenizer.decode(ids) for ids in texts[0]]

@@ -4,7 +4,15 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from slm.core.config import PARAMS_FILE, ParamsSection, check_item_names, get_value, new_name, read_yaml
+from slm.core.config import (
+    NOT_SET,
+    PARAMS_FILE,
+    ParamsSection,
+    check_item_names,
+    get_value,
+    new_name,
+    read_yaml,
+)
 from slm.core.errors import UserError
 from slm.data.params import DataParams
 from slm.eval.params import EvaluateParams
@@ -15,7 +23,9 @@ from slm.sft.params import SFTParams
 from slm.tokenizer.params import TokenizerParams
 from slm.train.params import TrainParams
 
-DESCRIPTION = "Check every section of a params file. Prints one line for each wrong key."
+DESCRIPTION = """\
+Check every section of a params file, and that the files and folders that it names exist. Prints one line
+for each wrong key."""
 EXAMPLES = """\
 examples:
   slm check
@@ -33,15 +43,42 @@ SECTIONS: tuple[type[ParamsSection], ...] = (
 
 # Keys that hold items by name.
 NAMED_ITEMS = {"evaluate": ["evaluate.datasets"], "sft": ["sft"]}
+# Keys whose values are paths of files or folders; * stands for the name of an item.
+PATH_KEYS = (
+    "data.files.train",
+    "data.files.validation",
+    "train.init_from",
+    "evaluate.datasets.*.file",
+    "sft.*.file",
+)
 
 
 def check(path: Path) -> None:
-    """Raise UserError with a line for each wrong key of the file."""
-    check_values(read_yaml(path), path)
+    """Raise UserError with a line for each wrong key of the file, and for each missing file that it names."""
+    values = read_yaml(path)
+    check_values(values, path)
+    check_paths(values, path)
+
+
+def check_paths(values: dict[str, Any], path: Path) -> None:
+    """Raise UserError with a line for each key, of valid values, whose file or folder does not exist.
+
+    DVC needs all of them, even those that the values make no use of.
+    """
+    lines = []
+    for pattern in PATH_KEYS:
+        parent, star, child = pattern.partition(".*")
+        keys = [f"{parent}.{name}{child}" for name in get_value(values, parent)] if star else [pattern]
+        for key in keys:
+            file = get_value(values, key)
+            if file != NOT_SET and not Path(file).exists():
+                lines.append(f"{path}: {key}: no such file or folder: {file}")
+    if lines:
+        raise UserError("\n".join(lines))
 
 
 def check_values(values: dict[str, Any], path: Path) -> None:
-    """Raise UserError with a line for each wrong key of the values, which come from `path`."""
+    """Raise UserError with a line for each wrong key of the values of a params file."""
     known = [section.section for section in SECTIONS]
     lines, replaced = [], set()
     for key in values:
@@ -80,6 +117,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Check the file and print its name."""
+    """Check the file and print that it is valid."""
     check(args.file)
     print(f"{args.file}: ok")

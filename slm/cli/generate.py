@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,7 +17,7 @@ from slm.sft.conversations import Turn
 
 # slm.inference imports torch, which takes a second: --help and wrong arguments do without it.
 if TYPE_CHECKING:
-    from slm.inference import Writer
+    from slm.inference import TextGenerator
 
 DESCRIPTION = """\
 Generate text with a trained model and print it token by token.
@@ -29,15 +30,27 @@ examples:
   echo "Once upon a time" | slm generate --temperature 0
   slm generate
   slm generate --chat --model models/wishes"""
-# Type and help of each option of GenerationParams.
-OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
-    "max_new_tokens": (int, "maximum number of tokens to generate"),
-    "temperature": (float, "sampling temperature; 0: greedy decoding"),
-    "top_k": (int, "sample from the K most likely tokens only"),
-    "top_p": (float, "sample from the most likely tokens whose probabilities add up to P, 0 to 1"),
-    "min_p": (float, "sample from tokens with at least P times the highest probability, 0 to 1"),
-    "repetition_penalty": (float, "penalty for tokens that the text already contains; 1: off"),
-    "seed": (int, "random seed"),
+# Type, metavar and help of each option of GenerationParams.
+OPTIONS: dict[str, tuple[Callable[[str], Any], str, str]] = {
+    "max_new_tokens": (int, "TOKENS", "maximum number of tokens to generate"),
+    "temperature": (float, "FLOAT", "sampling temperature, 0 to 1000; 0: greedy decoding"),
+    "top_k": (int, "TOKENS", "sample only from this number of most likely tokens"),
+    "top_p": (
+        float,
+        "FRACTION",
+        "sample only from the most likely tokens that together have this probability, above 0, to 1",
+    ),
+    "min_p": (
+        float,
+        "FRACTION",
+        "sample only from tokens with at least this fraction of the highest probability, 0 to 1",
+    ),
+    "repetition_penalty": (
+        float,
+        "FLOAT",
+        "penalty for tokens that the text already contains, 0.01 to 100; 1: off",
+    ),
+    "seed": (int, "INT", "random seed, at least 0"),
 }
 HISTORY_FILE = Path(".slm/history")
 INTRODUCTION = """\
@@ -60,19 +73,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("models"),
         metavar="DIR",
-        help="folder of the model (default: %(default)s)",
+        help="folder of the trained model (default: %(default)s)",
     )
     parser.add_argument(
         "--chat", action="store_true", help="chat with a fine-tuned model (default: continue the prompt)"
     )
-    for name, (kind, meaning) in OPTIONS.items():
-        default = DEFAULTS.get(name)
-        shown = "random" if name == "seed" else "off" if default is None else f"{default:g}"
+    for name, (value_type, metavar, text) in OPTIONS.items():
+        value = DEFAULTS.get(name)
+        default = "random" if name == "seed" else "off" if value is None else f"{value:g}"
         parser.add_argument(
             f"--{name.replace('_', '-')}",
-            type=kind,
-            metavar="INT" if kind is int else "FLOAT",
-            help=f"{meaning} (default: {shown})",
+            type=value_type,
+            metavar=metavar,
+            help=f"{text} (default: {default})",
         )
 
 
@@ -81,12 +94,12 @@ def run(args: argparse.Namespace) -> None:
     options = {name: getattr(args, name) for name in OPTIONS if getattr(args, name) is not None}
     interactive = args.prompt is None and sys.stdin.isatty()
     prompt = "" if interactive else _read_stdin() if args.prompt is None else args.prompt
-    params, prompt = generation_params(**options), _check_prompt(prompt)
+    params, prompt = _check_options(options, flag_prefix="--"), _check_prompt(prompt)
 
     from slm.inference import load
 
-    writer = load(args.model)
-    respond = Chat(writer) if args.chat else partial(print_continuation, writer)
+    generator = load(args.model)
+    respond = Chat(generator) if args.chat else partial(print_continuation, generator)
     if interactive:
         print(CHAT_INTRODUCTION if args.chat else INTRODUCTION, KEYS, sep="\n")
         run_session(respond, options)
@@ -100,18 +113,18 @@ def run(args: argparse.Namespace) -> None:
         print(f"(seed {params.seed})", file=sys.stderr)
 
 
-def print_continuation(writer: "Writer", prompt: str, params: GenerationParams) -> None:
+def print_continuation(generator: "TextGenerator", prompt: str, params: GenerationParams) -> None:
     """Print a prompt and its continuation, token by token."""
     bold, plain = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
     print(f"{bold}{prompt}{plain}", end="", flush=True)
-    _print_stream(writer, prompt, params)
+    _print_stream(generator, prompt, params)
 
 
 class Chat:
     """A conversation with a fine-tuned model."""
 
-    def __init__(self, writer: "Writer"):
-        self._writer = writer
+    def __init__(self, generator: "TextGenerator"):
+        self._generator = generator
         self._turns: list[Turn] = []
 
     def __call__(self, message: str, params: GenerationParams) -> None:
@@ -119,19 +132,19 @@ class Chat:
         if not message.strip():
             self._turns.clear()
             return
-        block_size = self._writer.model.params.block_size
-        if n := chat.n_dropped(self._turns, message, self._writer.n_tokens, block_size):
+        block_size = self._generator.model.params.block_size
+        if n := chat.n_dropped(self._turns, message, self._generator.count_tokens, block_size):
             print(f"(context full: dropped the first {'turn' if n == 1 else f'{n} turns'})")
             del self._turns[:n]
-        answer = _print_stream(self._writer, chat.render(self._turns, message), params)
+        answer = _print_stream(self._generator, chat.render(self._turns, message), params)
         self._turns.append(Turn(message, answer))
 
 
-def _print_stream(writer: "Writer", prompt: str, params: GenerationParams) -> str:
+def _print_stream(generator: "TextGenerator", prompt: str, params: GenerationParams) -> str:
     """Print the continuation of a prompt token by token, and return it."""
     parts = []
     try:
-        for part in writer.stream(prompt, **params.model_dump()):
+        for part in generator.stream(prompt, **params.model_dump()):
             print(part, end="", flush=True)
             parts.append(part)
     finally:
@@ -153,7 +166,7 @@ def run_session(respond: Respond, options: dict[str, Any]) -> None:
             if line.startswith("/"):
                 options = _set_option(options, line)
             else:
-                params = generation_params(**options)
+                params = _check_options(options)
                 respond(_check_prompt(line), params)
                 print(f"(seed {params.seed})\n")
         except EOFError:
@@ -178,19 +191,32 @@ def _set_option(options: dict[str, Any], line: str) -> dict[str, Any]:
         # Without a value the option gets its default again.
         changed.pop(name, None)
         if value.strip():
-            kind = OPTIONS[name][0]
+            value_type = OPTIONS[name][0]
             try:
-                changed[name] = kind(value)
+                changed[name] = value_type(value)
             except ValueError:
                 raise UserError(
-                    f"/{name}: must be {'an integer' if kind is int else 'a number'}, got {value!r}"
+                    f"/{name}: must be {'an integer' if value_type is int else 'a number'}, got {value!r}"
                 ) from None
     # A random seed changes with each text.
     hidden = set() if "seed" in changed else {"seed"}
-    values = generation_params(**changed).model_dump(exclude=hidden)
+    values = _check_options(changed).model_dump(exclude=hidden)
     settings = [f"{key} {'off' if value is None else value}" for key, value in values.items()]
     print(*settings, sep=", ", end="\n\n")
     return changed
+
+
+def _check_options(options: dict[str, Any], flag_prefix: str = "/") -> GenerationParams:
+    """Check the options. Raises UserError that names each wrong one as the user wrote it."""
+
+    def flag(match: re.Match[str]) -> str:
+        name = match[1] if flag_prefix == "/" else match[1].replace("_", "-")
+        return f"{flag_prefix}{name}: "
+
+    try:
+        return generation_params(**options)
+    except UserError as error:
+        raise UserError(re.sub(r"^slm: options\.(\w+): ", flag, str(error), flags=re.MULTILINE)) from None
 
 
 def _read_stdin() -> str:

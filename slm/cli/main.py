@@ -7,10 +7,10 @@ from importlib import import_module
 from slm.core.errors import run_command
 
 COMMANDS = {
-    "generate": "write text in the terminal",
-    "serve": "serve a model over HTTP, with a web page",
-    "export": "convert a model for transformers or llama.cpp",
-    "check": "check params.yaml",
+    "generate": "generate text in the terminal",
+    "serve": "serve a trained model over HTTP, with a web page",
+    "export": "convert a trained model for transformers or llama.cpp",
+    "check": "check params.yaml and the files that it names",
     "recipe": "list recipes, or apply one to params.yaml",
 }
 MODULES = {"recipe": "recipes"}
@@ -20,9 +20,10 @@ DESCRIPTION = (
 
 
 def main() -> None:
-    """Run the command that the arguments name."""
-    parser = argparse.ArgumentParser(prog="slm", description=DESCRIPTION)
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
+    """Run the command that is named by the first argument."""
+    # Parse the name of the command only: it has arguments of its own.
+    parser = argparse.ArgumentParser(prog="slm", usage="slm [-h] COMMAND ...", description=DESCRIPTION)
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="command to run, see below")
     parser.epilog = "commands:\n" + "".join(f"  {name:<10} {text}\n" for name, text in COMMANDS.items())
     parser.epilog += "\n`slm COMMAND --help` shows the options of a command."
     parser.formatter_class = argparse.RawDescriptionHelpFormatter

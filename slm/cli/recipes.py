@@ -55,7 +55,7 @@ def find_recipe(name: str) -> Path:
     is_path = "/" in name or os.sep in name or name.endswith((".yaml", ".yml"))
     path = Path(name) if is_path else RECIPES / f"{name}.yaml"
     if not path.is_file():
-        names = ", ".join(found.stem for found in list_recipes())
+        names = ", ".join(recipe.stem for recipe in list_recipes())
         raise UserError(f"{path}: no such recipe; must be a path of a YAML file, or one of: {names}")
     return path
 
@@ -174,7 +174,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "name",
         nargs="?",
         metavar="NAME",
-        help="recipe in recipes/, or path of a YAML file (default: list the recipes)",
+        help="name of a recipe in recipes/, or path of a YAML file (default: list the recipes)",
     )
     parser.add_argument("--force", action="store_true", help="discard uncommitted edits of params.yaml")
 

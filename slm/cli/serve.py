@@ -27,20 +27,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("models"),
         metavar="DIR",
-        help="folder of the model (default: %(default)s)",
+        help="folder of the trained model (default: %(default)s)",
     )
     parser.add_argument(
         "--host",
         default="127.0.0.1",
         metavar="ADDRESS",
-        help="address to bind; 0.0.0.0 exposes the server to the network (default: %(default)s)",
+        help="address to listen on; 0.0.0.0 exposes the server to the network (default: %(default)s)",
     )
     parser.add_argument(
         "--port",
         type=int,
         default=8000,
-        metavar="INT",
-        help="TCP port; 0: any free one (default: %(default)s)",
+        metavar="PORT",
+        help="TCP port to listen on, 1 to 65535; 0: any free port (default: %(default)s)",
     )
 
 

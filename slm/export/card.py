@@ -1,4 +1,4 @@
-"""The card of an exported model (Mitchell et al. 2019), as the README.md that the Hugging Face Hub shows."""
+"""Write the model card (Mitchell et al. 2019) of an exported model, the README.md that the Hub displays."""
 
 from pathlib import Path
 
@@ -17,20 +17,21 @@ model = AutoModelForCausalLM.from_pretrained("this/folder")
 ids = tokenizer("Once upon a time", return_tensors="pt")
 print(tokenizer.decode(model.generate(**ids, max_new_tokens=200)[0], skip_special_tokens=True))
 ```"""
-CONTEXT = {  # of each architecture
+# The limit of the context, by architecture in transformers.
+CONTEXT = {
     "gpt2": "It has {size:,} positions: a text, with the `<|endoftext|>` before it, cannot be longer.",
     "nanochat": (
-        "It has learned to look back at {size:,} tokens at most, but NanoChat's class looks back at all of a "
+        "It was trained to attend to at most {size:,} tokens, but NanoChat's class attends to all of a "
         "text: keep a text, with the `<|endoftext|>` before it, within {size:,} tokens."
     ),
-    "qwen3": "It looks back at {size:,} tokens at most (`sliding_window`), at any length of text.",
+    "qwen3": "It attends to at most {size:,} tokens (`sliding_window`), in a text of any length.",
 }
 
 
 def find_facts(model: Path) -> Facts | None:
     """Read the results beside the folder `model`; None if there are none, as for a fine-tuned model.
 
-    Raises UserError if only some of them are there.
+    Raises UserError if only some of them exist.
     """
     root = model.parent
     if not any((root / folder).exists() for folder in ("data", "reports")):
@@ -39,19 +40,19 @@ def find_facts(model: Path) -> Facts | None:
 
 
 def model_card(model: GPT, facts: Facts | None) -> str:
-    """The whole page; without `facts` it says only what the model itself tells."""
+    """Return the model card in Markdown; without `facts` it has no results and no training data."""
     limits = [
-        "It writes texts like those it has learned from; what it says need not be true.",
+        "It generates texts like its training data; statements in them may be false.",
         CONTEXT[model_type(model.params)].format(size=model.params.block_size),
-        "The texts it has learned from follow an `<|endoftext|>`, so the tokenizer puts one before each text "
+        "In training, each text followed an `<|endoftext|>`, so the tokenizer adds one before each text "
         "(`add_special_tokens=False` leaves it out).",
-        "A `<|endoftext|>` that is written out in a text is taken for the token.",
+        "A literal `<|endoftext|>` in a text is encoded as the special token.",
     ]
     return "\n\n".join(
         [
             _front_matter(facts.corpus if facts else None),
             f"# A language model of {millions(count_params(model))} parameters",
-            *(_findings(facts) if facts else [_table({"Architecture": describe_architecture(model.params)})]),
+            *(_results(facts) if facts else [_table({"Architecture": describe_architecture(model.params)})]),
             "## Use",
             USE,
             "## Limits",
@@ -60,19 +61,23 @@ def model_card(model: GPT, facts: Facts | None) -> str:
     )
 
 
-def _findings(facts: Facts) -> list[str]:
-    """What it was made of, and how good it is."""
+def _results(facts: Facts) -> list[str]:
+    """Return the properties of the model and its metrics on the validation split."""
     result = facts.eval
-    numbers = {
+    metrics = {
         "loss": f"{result.val_loss:.4f} nats per token",
         "perplexity": f"{result.perplexity:,.4g}",
         "bits per byte": f"{result.bits_per_byte:.4f}",
     }
-    return [_table(card_entries(facts)), "On the texts that were held out:", _table(numbers)]
+    return [_table(card_entries(facts)), "On the held-out texts:", _table(metrics)]
 
 
 def _front_matter(corpus: CorpusSummary | None) -> str:
-    """What the Hub reads. Under what license a model of other people's texts goes, its owner has to say."""
+    """Return the metadata for the Hub.
+
+    It names a license only if all training data comes from the story grammar. For other data, the owner of
+    the model must choose one.
+    """
     lines = ["library_name: transformers", "pipeline_tag: text-generation"]
     if corpus:
         lines += ["license: mit"] if corpus.is_synthetic else []

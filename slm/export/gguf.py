@@ -1,7 +1,7 @@
-"""A model as a GGUF file, for llama.cpp and what is built on it.
+"""Export a model as a GGUF file, for llama.cpp and programs that use it.
 
-It has no NanoChat: a classic model becomes its `gpt2`, a modern one with SwiGLU its `qwen3`. Names and layout
-of the weights follow from those in transformers, as in llama.cpp's own converter.
+llama.cpp has no NanoChat: architecture gpt2 becomes its `gpt2`, and rope with SwiGLU its `qwen3`. The names
+and layouts of the weights are derived from those of transformers, as in llama.cpp's own converter.
 """
 
 import json
@@ -19,49 +19,56 @@ from slm.model.huggingface import model_type, to_config, to_weights
 from slm.tokenizer.tokenizer import end_of_text_id
 
 ARCHITECTURES = {"gpt2": gguf.MODEL_ARCH.GPT2, "qwen3": gguf.MODEL_ARCH.QWEN3}
-BLOCK = gguf.GGML_QUANT_SIZES[GGMLQuantizationType.Q8_0][0]  # weights of a row that share a scale
+# Weights of a row that share a scale in Q8_0.
+QUANT_BLOCK_SIZE = gguf.GGML_QUANT_SIZES[GGMLQuantizationType.Q8_0][0]
 
 
 def write_gguf(model: GPT, tokenizer: Tokenizer, path: Path, quantize: str | None = None) -> None:
-    """Write the model and its tokenizer, in float32 or with matrices of 8 bits a weight: `q8_0`.
+    """Write the model and its tokenizer in float32, or with matrices quantized to 8 bits per weight (`q8_0`).
 
-    Raises UserError if llama.cpp has no such architecture.
+    The write is atomic. Raises UserError if llama.cpp does not support the architecture.
     """
-    kind = model_type(model.params)
-    if kind not in ARCHITECTURES:
+    architecture = model_type(model.params)
+    if architecture not in ARCHITECTURES:
         raise UserError(
             "model.activation: must be swiglu for llama.cpp, or model.architecture must be gpt2, got "
             f"{model.params.activation}"
         )
-    names = gguf.get_tensor_name_map(ARCHITECTURES[kind], model.params.n_layer)
+    names = gguf.get_tensor_name_map(ARCHITECTURES[architecture], model.params.n_layer)
     with atomic_write(path) as temporary:
-        writer = GGUFWriter(temporary, kind)
+        writer = GGUFWriter(temporary, architecture)
         _add_sizes(writer, model, tokenizer)
         _add_tokenizer(writer, tokenizer)
         writer.add_file_type(LlamaFileType.MOSTLY_Q8_0 if quantize else LlamaFileType.ALL_F32)
         if quantize:
             writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         for name, weight in to_weights(model).items():
-            is_turned = kind == "gpt2" and ".c_" in name and weight.dim() == 2  # kept as (in, out) there
-            array = (weight.T if is_turned else weight).contiguous().numpy()
-            found = names.get_name(name, try_suffixes=(".weight", ".bias"))
-            assert found is not None, f"llama.cpp has no name for {name}"
-            dtype = _type_of(found, array, quantize)
-            writer.add_tensor(found, gguf.quants.quantize(array, dtype), raw_dtype=dtype)
+            # transformers stores the matrices of GPT-2 as (in, out), GGUF as (out, in).
+            is_transposed = architecture == "gpt2" and ".c_" in name and weight.dim() == 2
+            array = (weight.T if is_transposed else weight).contiguous().numpy()
+            gguf_name = names.get_name(name, try_suffixes=(".weight", ".bias"))
+            assert gguf_name is not None, f"llama.cpp has no name for {name}"
+            dtype = _tensor_type(gguf_name, array, quantize)
+            writer.add_tensor(gguf_name, gguf.quants.quantize(array, dtype), raw_dtype=dtype)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
 
 
-def _type_of(name: str, array: np.ndarray, quantize: str | None) -> GGMLQuantizationType:
-    """Positions and vectors stay in 32 bits; a matrix whose rows are no whole blocks gets 16."""
+def _tensor_type(name: str, array: np.ndarray, quantize: str | None) -> GGMLQuantizationType:
+    """Return the type of a tensor in the file.
+
+    Vectors and positions stay in float32. A matrix whose row length is not a multiple of QUANT_BLOCK_SIZE is
+    stored in float16 instead of Q8_0.
+    """
     if not quantize or array.ndim < 2 or name.startswith("position_embd"):
         return GGMLQuantizationType.F32
-    return GGMLQuantizationType.F16 if array.shape[-1] % BLOCK else GGMLQuantizationType.Q8_0
+    return GGMLQuantizationType.F16 if array.shape[-1] % QUANT_BLOCK_SIZE else GGMLQuantizationType.Q8_0
 
 
 def _add_sizes(writer: GGUFWriter, model: GPT, tokenizer: Tokenizer) -> None:
+    """Write the hyperparameters of the architecture."""
     params, config = model.params, to_config(model, end_of_text_id(tokenizer))
     writer.add_block_count(params.n_layer)
     writer.add_context_length(params.block_size)
@@ -79,9 +86,9 @@ def _add_sizes(writer: GGUFWriter, model: GPT, tokenizer: Tokenizer) -> None:
 
 
 def _add_tokenizer(writer: GGUFWriter, tokenizer: Tokenizer) -> None:
-    """A byte-level BPE that cuts text as GPT-2 does and begins each text with `<|endoftext|>`."""
+    """Write the tokenizer: byte-level BPE, GPT-2's pre-tokenizer, `<|endoftext|>` before each text."""
     end_of_text = end_of_text_id(tokenizer)
-    tokens = [tokenizer.id_to_token(number) or "" for number in range(tokenizer.get_vocab_size())]
+    tokens = [tokenizer.id_to_token(id_) or "" for id_ in range(tokenizer.get_vocab_size())]
     types = [gguf.TokenType.NORMAL] * len(tokens)
     types[end_of_text] = gguf.TokenType.CONTROL
     merges = json.loads(tokenizer.to_str())["model"]["merges"]

@@ -1,4 +1,4 @@
-"""HTTP: OpenAI's completions and chats, and a page for both."""
+"""The HTTP server: OpenAI's completions and chat completions, and a web page for both."""
 
 import asyncio
 import socket
@@ -11,14 +11,12 @@ from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from slm.inference import Writer
-from slm.serve.answers import Answer
-from slm.serve.chat import ChatCompletion
-from slm.serve.completions import Completion, token_names
-from slm.serve.engine import Engine, Order
-from slm.serve.errors import NoAnswer, answer_errors, json_response
-from slm.serve.page import page_of
-from slm.serve.params import MAX_BYTES, MODEL, ChatRequest, CompletionRequest
+from slm.inference import TextGenerator
+from slm.serve.completions import BaseCompletion, ChatCompletion, Completion, get_token_names
+from slm.serve.engine import Engine, RequestHandle
+from slm.serve.errors import APIError, add_error_handlers, json_response
+from slm.serve.page import render_page
+from slm.serve.params import MAX_BODY_BYTES, MODEL, ChatRequest, CompletionRequest
 
 # How long clients that do not read their response may delay the end of the server.
 SHUTDOWN_SECONDS = 3
@@ -27,9 +25,9 @@ SHUTDOWN_SECONDS = 3
 class Server(uvicorn.Server):
     """A uvicorn server that aborts all requests when it stops, instead of waiting for them."""
 
-    def __init__(self, writer: Writer):
-        self.engine = Engine(writer)
-        app = create_app(writer, self.engine)
+    def __init__(self, generator: TextGenerator):
+        self.engine = Engine(generator)
+        app = create_app(generator, self.engine)
         super().__init__(
             uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=SHUTDOWN_SECONDS)
         )
@@ -39,68 +37,69 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def create_app(writer: Writer, engine: Engine) -> FastAPI:
-    """The server's app, in which the engine lives."""
+def create_app(generator: TextGenerator, engine: Engine) -> FastAPI:
+    """Return the server's app. The engine runs as long as the app."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with engine:
             yield
 
-    app = FastAPI(lifespan=lifespan, openapi_url=None)  # FastAPI's own pages load from elsewhere
+    # FastAPI's documentation pages load scripts from other sites, so they are off.
+    app = FastAPI(lifespan=lifespan, openapi_url=None)
     app.add_middleware(BodyLimit)
-    answer_errors(app)
-    page, names, created = page_of(writer.model), token_names(writer), int(time.time())
+    add_error_handlers(app)
+    page, token_names, created = render_page(generator.model), get_token_names(generator), int(time.time())
 
     @app.get("/")
-    async def look() -> HTMLResponse:
+    async def get_page() -> HTMLResponse:
         return HTMLResponse(page)
 
     @app.get("/v1/models")
-    async def models() -> Response:
+    async def list_models() -> Response:
         model = {"id": MODEL, "object": "model", "created": created, "owned_by": "slm"}
         return json_response({"object": "list", "data": [model]})
 
     @app.post("/v1/completions")
-    async def completions(asked: CompletionRequest, request: Request) -> Response:
-        return await respond(Completion(asked, writer, names), asked.stream, request)
+    async def create_completion(body: CompletionRequest, request: Request) -> Response:
+        return await respond(Completion(body, generator, token_names), body.stream, request)
 
     @app.post("/v1/chat/completions")
-    async def chat_completions(asked: ChatRequest, request: Request) -> Response:
-        return await respond(ChatCompletion(asked, writer), asked.stream, request)
+    async def create_chat_completion(body: ChatRequest, request: Request) -> Response:
+        return await respond(ChatCompletion(body, generator), body.stream, request)
 
-    async def respond(answer: Answer, stream: bool, request: Request) -> Response:
-        order = engine.order(list(answer.choices))
+    async def respond(completion: BaseCompletion, stream: bool, request: Request) -> Response:
+        handle = engine.submit(list(completion.choices))
         if stream:
-            return EventStream(answer, order)
-        watch = asyncio.create_task(_fail_when_left(request, order))
+            return EventStream(completion, handle)
+        watcher = asyncio.create_task(_fail_on_disconnect(request, handle))
         try:
-            return json_response(await answer.whole(order))
+            return json_response(await completion.response(handle))
         finally:
-            watch.cancel()
-            order.give_up()
+            watcher.cancel()
+            handle.abort()
 
     return app
 
 
 class EventStream(StreamingResponse):
-    """An answer as a stream of events. Whenever and however it ends, its texts are written no further."""
+    """A completion as server-sent events. Its sequences are aborted however it ends."""
 
-    def __init__(self, answer: Answer, order: Order):
+    def __init__(self, completion: BaseCompletion, handle: RequestHandle):
         super().__init__(
-            answer.events(order), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+            completion.stream(handle), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
         )
-        self._order = order
+        self._handle = handle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._order.give_up()
+            self._handle.abort()
 
 
 class BodyLimit:
-    """Refuses a body that is too large, before all of it is in memory."""
+    """Middleware that refuses a body of more than MAX_BODY_BYTES before all of it is in memory."""
 
     def __init__(self, app: ASGIApp):
         self._app = app
@@ -108,18 +107,20 @@ class BodyLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         n_bytes = 0
 
-        async def receive_some() -> Message:
+        async def receive_limited() -> Message:
             nonlocal n_bytes
             message = await receive()
             n_bytes += len(message.get("body", b""))
-            if n_bytes > MAX_BYTES:
-                raise HTTPException(413, f"the body has more than {MAX_BYTES} bytes")
+            if n_bytes > MAX_BODY_BYTES:
+                raise HTTPException(413, f"the body must have at most {MAX_BODY_BYTES} bytes")
             return message
 
-        await self._app(scope, receive_some, send)
+        await self._app(scope, receive_limited, send)
 
 
-async def _fail_when_left(request: Request, order: Order) -> None:
+async def _fail_on_disconnect(request: Request, handle: RequestHandle) -> None:
+    """Fail a request once its client has closed the connection."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
-    order.fail(NoAnswer(499, "the client has left"))  # as nginx calls it; nobody reads it
+    # 499 is nginx's status for a closed connection. No one receives it.
+    handle.fail(APIError(499, "the client closed the connection"))

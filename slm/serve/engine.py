@@ -1,7 +1,7 @@
-"""The worker: one thread that has the model, and writes the texts of all clients as one batch.
+"""The engine: a thread that owns the model and generates the sequences of all clients in one batch.
 
-The event loop knows who waits for which text; the thread has the batch, and the texts that wait for a place.
-Each keeps its own and sends the other messages. Texts come and go between two steps.
+The event loop maps sequences to requests; the thread owns the batch and the queue of waiting sequences. They
+share no state but `_is_open`, and send each other messages. Sequences join and leave between two steps.
 """
 
 import asyncio
@@ -14,24 +14,27 @@ from threading import Thread
 from typing import Self
 
 from slm.generate.batch import Batch, SampledToken, Sequence
-from slm.inference import Writer
-from slm.serve.errors import NoAnswer
+from slm.inference import TextGenerator
+from slm.serve.errors import APIError
 
-MAX_WRITTEN = 64  # texts at once, so that memory and the time of a step are bounded
+# Sequences in the batch. It bounds memory and the time of a step.
+MAX_RUNNING = 64
 MAX_WAITING = 256
 
 
 class Engine:
-    """Writes the texts that it is given, while it is entered. Its methods are for the event loop."""
+    """Generates sequences within its `async with` block. All public methods are for the event loop."""
 
-    def __init__(self, writer: Writer):
-        self._new_batch = partial(Batch, writer.model, writer.end_of_text)
-        self._inbox: SimpleQueue[Callable[[], object]] = SimpleQueue()  # what the thread is to do
-        self._thread = Thread(target=self._work, name="engine")
-        # The event loop's:
-        self._order_of: dict[Sequence, Order] = {}
-        self._is_open = True  # the thread looks at it, too
-        # The thread's:
+    def __init__(self, generator: TextGenerator):
+        self._new_batch = partial(Batch, generator.model, generator.end_of_text)
+        # Messages to the thread: functions that it calls.
+        self._inbox: SimpleQueue[Callable[[], object]] = SimpleQueue()
+        self._thread = Thread(target=self._run, name="engine")
+        # Set by the event loop, read by the thread.
+        self._is_open = True
+        # Used by the event loop only.
+        self._handles: dict[Sequence, RequestHandle] = {}
+        # Used by the thread only.
         self._batch = self._new_batch()
         self._waiting: deque[Sequence] = deque()
 
@@ -45,61 +48,63 @@ class Engine:
         await asyncio.to_thread(self._thread.join)
 
     def close(self) -> None:
-        """Write no more."""
+        """Abort all requests and end the thread."""
         self._is_open = False
-        self._fail(NoAnswer(503, "the server is stopping"))
+        self._fail(APIError(503, "the server is stopping"))
 
     @property
-    def n_texts(self) -> int:
-        """How many wait or are being written."""
-        return len(self._order_of)
+    def n_sequences(self) -> int:
+        """Return the number of sequences that are running or waiting."""
+        return len(self._handles)
 
-    def order(self, texts: list[Sequence]) -> "Order":
-        """Have texts written. Raises NoAnswer if too many wait already, or the engine is closed."""
+    def submit(self, sequences: list[Sequence]) -> "RequestHandle":
+        """Queue the sequences of a request. Raises APIError if the queue is full or the engine is closed."""
         if not self._is_open:
-            raise NoAnswer(503, "the server is stopping")
-        if self.n_texts + len(texts) > MAX_WRITTEN + MAX_WAITING:
-            raise NoAnswer(503, f"the server is busy with {self.n_texts} texts; try again later")
-        order = Order(self, texts)
-        self._order_of |= dict.fromkeys(texts, order)
-        self._inbox.put(partial(self._waiting.extend, texts))
-        return order
+            raise APIError(503, "the server is stopping")
+        if self.n_sequences + len(sequences) > MAX_RUNNING + MAX_WAITING:
+            raise APIError(503, f"the server is busy with {self.n_sequences} sequences; try again later")
+        handle = RequestHandle(self, sequences)
+        self._handles |= dict.fromkeys(sequences, handle)
+        self._inbox.put(partial(self._waiting.extend, sequences))
+        return handle
 
-    def give_up(self, texts: list[Sequence]) -> None:
-        """Have texts written no further; some may have ended."""
-        given_up = [text for text in texts if self._order_of.pop(text, None)]
-        self._inbox.put(partial(_end, given_up))
+    def abort(self, sequences: list[Sequence]) -> None:
+        """Stop generating sequences. Those that are finished are ignored."""
+        aborted = [sequence for sequence in sequences if self._handles.pop(sequence, None)]
+        self._inbox.put(partial(_mark_finished, aborted))
 
-    def _deliver(self, news: list[SampledToken], ended: list[Sequence]) -> None:
-        for written in news:
-            if order := self._order_of.get(written.sequence):
-                order.take(written)
-        for text in ended:
-            self._order_of.pop(text, None)
+    def _deliver(self, tokens: list[SampledToken], finished: list[Sequence]) -> None:
+        """Pass the tokens of a step to their requests."""
+        for token in tokens:
+            if handle := self._handles.get(token.sequence):
+                handle.put(token)
+        for sequence in finished:
+            self._handles.pop(sequence, None)
 
-    def _fail(self, failure: NoAnswer) -> None:
-        """Tell all who wait, and wake the thread if it does."""
-        for order in self._order_of.values():
-            order.fail(failure)
-        self.give_up(list(self._order_of))
+    def _fail(self, error: APIError) -> None:
+        """Fail all requests. The message to the thread also wakes it up."""
+        for handle in self._handles.values():
+            handle.fail(error)
+        self.abort(list(self._handles))
 
-    def _work(self) -> None:
-        """All that the thread does."""
-        while self._has_work():
+    def _run(self) -> None:
+        """Run the thread: generate until the engine is closed."""
+        while self._process_inbox():
             try:
-                self._give_places()
-                news = self._batch.step()
-                ended = [written.sequence for written in news if written.sequence.finished]
-                self._loop.call_soon_threadsafe(self._deliver, news, ended)
-            except Exception as error:  # whatever it is: those who wait must know, and others may come
-                logging.getLogger(__name__).exception("texts could not be written")
+                self._admit()
+                tokens = self._batch.step()
+                finished = [token.sequence for token in tokens if token.sequence.finished]
+                self._loop.call_soon_threadsafe(self._deliver, tokens, finished)
+            # Whatever the error is, clients must get a response and the server must continue.
+            except Exception as error:
+                logging.getLogger(__name__).exception("generation failed")
                 self._batch = self._new_batch()
                 self._waiting.clear()
-                failure = NoAnswer(500, f"the texts could not be written: {error}")
+                failure = APIError(500, f"generation failed: {error}")
                 self._loop.call_soon_threadsafe(self._fail, failure)
 
-    def _has_work(self) -> bool:
-        """Do what the event loop wants, and wait while there is nothing to write. False once it is closed."""
+    def _process_inbox(self) -> bool:
+        """Call the functions in the inbox; wait for one while idle. Returns False once closed."""
         while self._is_open:
             is_idle = self._batch.is_finished and not self._waiting
             try:
@@ -108,52 +113,58 @@ class Engine:
                 return True
         return False
 
-    def _give_places(self) -> None:
-        """Let texts join, prompt by prompt: to read different prompts in one pass takes more memory."""
-        n_free = MAX_WRITTEN - sum(not text.finished for text in self._batch.sequences)
+    def _admit(self) -> None:
+        """Move waiting sequences into the batch, prompt by prompt.
+
+        Different prompts are not prefilled in one pass: padding them to the longest would take memory.
+        """
+        n_free = MAX_RUNNING - sum(not sequence.finished for sequence in self._batch.sequences)
         while n_free and self._waiting:
             prompt = self._waiting[0].prompt
             joining: list[Sequence] = []
             while self._waiting and self._waiting[0].prompt == prompt and len(joining) < n_free:
-                joining += [text for text in [self._waiting.popleft()] if not text.finished]
+                sequence = self._waiting.popleft()
+                # It may have been aborted while it waited.
+                if not sequence.finished:
+                    joining.append(sequence)
             if joining:
                 self._batch.join(joining)
             n_free -= len(joining)
 
 
-class Order:
-    """Texts of one client, on their way."""
+class RequestHandle:
+    """The sequences of one request, and their tokens that were not read yet."""
 
-    def __init__(self, engine: Engine, texts: list[Sequence]):
-        self._engine, self._texts = engine, texts
-        self._news: list[SampledToken] = []
-        self._failure: NoAnswer | None = None
-        self._is_news = asyncio.Event()
+    def __init__(self, engine: Engine, sequences: list[Sequence]):
+        self._engine, self._sequences = engine, sequences
+        self._tokens: list[SampledToken] = []
+        self._error: APIError | None = None
+        self._is_ready = asyncio.Event()
 
     async def read(self) -> list[SampledToken]:
-        """What was written since the last call, a token or more. Raises NoAnswer if no more will be."""
-        await self._is_news.wait()
-        self._is_news.clear()
-        if self._failure:
-            raise self._failure
-        news, self._news = self._news, []
-        return news
+        """Wait for tokens and return all since the last call. Raises APIError if the request failed."""
+        await self._is_ready.wait()
+        self._is_ready.clear()
+        if self._error:
+            raise self._error
+        tokens, self._tokens = self._tokens, []
+        return tokens
 
-    def give_up(self, texts: list[Sequence] | None = None) -> None:
-        """Have these written no further, or all of them."""
-        self._engine.give_up(self._texts if texts is None else texts)
+    def abort(self, sequences: list[Sequence] | None = None) -> None:
+        """Stop generating these sequences, or all of the request."""
+        self._engine.abort(self._sequences if sequences is None else sequences)
 
-    def take(self, written: SampledToken) -> None:
-        """For the engine: something was written."""
-        self._news.append(written)
-        self._is_news.set()
+    def put(self, token: SampledToken) -> None:
+        """Add a token, and wake the reader."""
+        self._tokens.append(token)
+        self._is_ready.set()
 
-    def fail(self, failure: NoAnswer) -> None:
-        """Nothing more will be written."""
-        self._failure = failure
-        self._is_news.set()
+    def fail(self, error: APIError) -> None:
+        """Make `read` raise an error, and wake the reader."""
+        self._error = error
+        self._is_ready.set()
 
 
-def _end(texts: list[Sequence]) -> None:
-    for text in texts:
-        text.finished = True
+def _mark_finished(sequences: list[Sequence]) -> None:
+    for sequence in sequences:
+        sequence.finished = True

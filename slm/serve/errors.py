@@ -1,4 +1,4 @@
-"""What a client reads instead of an answer: an error in OpenAI's form."""
+"""Errors in OpenAI's format."""
 
 import json
 from typing import Any
@@ -10,42 +10,45 @@ from starlette.exceptions import HTTPException
 from slm.core.config import format_errors
 
 
-class NoAnswer(Exception):  # noqa: N818, for it is no error that a client leaves
-    """Why there is no answer, or no whole one, with a status of HTTP and the field that is at fault."""
+class APIError(Exception):
+    """An error response: an HTTP status, a message, and the request's field that caused it, if any."""
 
     def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None):
         super().__init__(message)
         self.status = status
-        kind = "server_error" if status >= 500 else "invalid_request_error"
-        self.body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
+        error_type = "server_error" if status >= 500 else "invalid_request_error"
+        self.body = {"error": {"message": message, "type": error_type, "param": param, "code": code}}
 
 
-def answer_errors(app: FastAPI) -> None:
-    """Have an app answer whatever goes wrong in OpenAI's form."""
+def add_error_handlers(app: FastAPI) -> None:
+    """Make an app return all errors in OpenAI's format."""
 
-    @app.exception_handler(NoAnswer)
-    async def no_answer(_: Request, error: NoAnswer) -> Response:
+    @app.exception_handler(APIError)
+    async def api_error(_: Request, error: APIError) -> Response:
         return json_response(error.body, error.status)
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
-        return await no_answer(request, NoAnswer(error.status_code, error.detail))
+        return await api_error(request, APIError(error.status_code, error.detail))
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> Response:
+    async def validation_error(request: Request, error: RequestValidationError) -> Response:
         errors = list(error.errors())
         if errors[0]["type"] == "json_invalid":
-            return await no_answer(
-                request, NoAnswer(400, f"the body is not valid JSON: {errors[0]['ctx']['error']}")
-            )
-        # Locations begin with "body".
+            message = f"the body is not valid JSON: {errors[0]['ctx']['error']}"
+            return await api_error(request, APIError(400, message))
+        # Locations begin with "body". As a prefix it keeps keys apart from the renamed ones of params.yaml.
         for detail in errors:
             detail["loc"] = detail["loc"][1:]
-        problems = format_errors(errors, request.scope["endpoint"].__annotations__["asked"])
-        lines = "; ".join(f"{field or 'the body'}: {problem}" for field, problem in problems.items())
-        return await no_answer(request, NoAnswer(400, lines, param=next(iter(problems)) or None))
+        schema = request.scope["endpoint"].__annotations__["body"]
+        problems = {
+            key.removeprefix("body").removeprefix("."): problem
+            for key, problem in format_errors(errors, schema, prefix="body").items()
+        }
+        message = "; ".join(f"{key or 'the body'}: {problem}" for key, problem in problems.items())
+        return await api_error(request, APIError(400, message, param=next(iter(problems)) or None))
 
 
 def json_response(content: dict[str, Any], status: int = 200) -> Response:
-    """In ASCII, which holds what UTF-8 cannot, half a surrogate pair."""
+    """Return a JSON response in ASCII: an error may quote a lone surrogate, which UTF-8 cannot encode."""
     return Response(json.dumps(content), status, media_type="application/json")

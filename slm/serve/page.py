@@ -1,4 +1,4 @@
-"""The page: to write with a model, and to ask it."""
+"""The web page of the server."""
 
 import re
 from pathlib import Path
@@ -9,12 +9,12 @@ from slm.model.gpt import GPT, count_params
 FOLDER = Path(__file__).parent
 
 
-def page_of(model: GPT) -> str:
-    """It works offline: its styles and scripts are in it. It tells the model's size."""
-    page = re.sub(r"INCLUDE (\S+)", lambda found: _read(found[1]), _read("page.html"))
-    facts: dict[str, float] = {"N_PARAMS": count_params(model), "BLOCK_SIZE": model.params.block_size}
-    facts["TEMPERATURE"] = DEFAULTS["temperature"]
-    return re.sub("|".join(facts), lambda found: f"{facts[found[0]]:,}", page)
+def render_page(model: GPT) -> str:
+    """Return the page of a model: one HTML file with its styles and scripts, which works offline."""
+    page = re.sub(r"INCLUDE (\S+)", lambda match: _read(match[1]), _read("page.html"))
+    values: dict[str, float] = {"N_PARAMS": count_params(model), "BLOCK_SIZE": model.params.block_size}
+    values["TEMPERATURE"] = DEFAULTS["temperature"]
+    return re.sub("|".join(values), lambda match: f"{values[match[0]]:,}", page)
 
 
 def _read(name: str) -> str:

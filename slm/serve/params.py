@@ -1,4 +1,4 @@
-"""What a client may ask for: the bodies of requests, with OpenAI's names and some of vLLM's."""
+"""Bodies of requests: OpenAI's fields, and some of vLLM's."""
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -7,13 +7,15 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_va
 from slm.core.config import StrictModel, format_value
 from slm.generate.params import DEFAULTS, GenerationParams, check_text, generation_params
 
-MODEL = "slm"  # the name of the one model that is served
-MAX_BYTES = 256 * 1024  # of a body
-MAX_PROMPT = 2048  # tokens of each
-MAX_TOKENS = 4096  # that are written of each text
-MAX_TEXTS = 64  # of a request
+# The name of the one model that is served.
+MODEL = "slm"
+MAX_BODY_BYTES = 256 * 1024
+MAX_PROMPT_TOKENS = 2048
+MAX_TOKENS = 4096
+# Choices of one request.
+MAX_CHOICES = 64
 MAX_LOGPROBS = 10
-MAX_STOPS, MAX_STOP = 4, 100  # strings, characters of each
+MAX_STOP_STRINGS, MAX_STOP_CHARACTERS = 4, 100
 
 
 def _as_list(value: Any) -> Any:
@@ -23,56 +25,60 @@ def _as_list(value: Any) -> Any:
     return [check_text(string) for string in strings]
 
 
-Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP)]
+StopString = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
 NTokens = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
 
 
 class Body(BaseModel):
-    """A JSON object; null is as good as nothing."""
+    """A JSON object in which null is treated as omitted."""
 
     model_config = StrictModel.model_config
-    # OpenAI's fields that are not supported, with the values that change nothing: clients like to send them.
-    without_effect: ClassVar[dict[str, list[Any]]] = {}
+    # Unsupported fields of OpenAI's with their default values, which some clients send.
+    ignored: ClassVar[dict[str, list[Any]]] = {}
 
     @model_validator(mode="before")
     @classmethod
-    def _without_what_has_no_effect(cls, fields: Any) -> Any:
+    def _drop_null_and_ignored(cls, fields: Any) -> Any:
         if not isinstance(fields, dict):
             return fields
-        return {k: v for k, v in fields.items() if v is not None and v not in cls.without_effect.get(k, [])}
+        return {k: v for k, v in fields.items() if v is not None and v not in cls.ignored.get(k, [])}
 
 
 class StreamOptions(Body):
-    """What a stream has besides texts."""
+    """Options of a stream."""
 
-    include_usage: bool = False  # a last event that counts tokens
+    # Whether to send a last event with token counts.
+    include_usage: bool = False
 
 
-class WritingRequest(Body):
-    """What all requests for texts have in common, with OpenAI's defaults."""
+class GenerationRequest(Body):
+    """The fields that completions and chat completions have in common, with OpenAI's defaults."""
 
-    without_effect = {"frequency_penalty": [0], "logit_bias": [{}], "presence_penalty": [0]}
+    ignored = {"frequency_penalty": [0], "logit_bias": [{}], "presence_penalty": [0]}
 
     model: str = MODEL
-    n: Annotated[int, Field(ge=1, le=MAX_TEXTS)] = 1  # texts for each prompt
+    # Choices per prompt.
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] = 1
     max_tokens: NTokens = 16
     temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    top_k: Annotated[int, Field(ge=-1, le=1_000_000)] = 0  # 0 and -1 are all
+    # 0 and -1 mean all tokens.
+    top_k: Annotated[int, Field(ge=-1, le=1_000_000)] = 0
     min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
     repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] = 1.0
-    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None  # None: other texts each time
-    stop: Annotated[list[Stop], BeforeValidator(_as_list), Field(max_length=MAX_STOPS)] = []
+    # None: a random seed for each request.
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    stop: Annotated[list[StopString], BeforeValidator(_as_list), Field(max_length=MAX_STOP_STRINGS)] = []
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
 
     @property
     def max_new_tokens(self) -> int:
-        """When a text has to end."""
+        """Return the maximum number of tokens to generate per choice."""
         return self.max_tokens
 
     def generation_params(self) -> GenerationParams:
-        """How each next token is drawn."""
+        """Return the parameters of generation; without a seed, draw one."""
         return generation_params(
             max_new_tokens=self.max_new_tokens,
             temperature=self.temperature,
@@ -84,37 +90,40 @@ class WritingRequest(Body):
         )
 
 
-class CompletionRequest(WritingRequest):
+class CompletionRequest(GenerationRequest):
     """The body of POST /v1/completions."""
 
-    without_effect = WritingRequest.without_effect | {"best_of": [1], "echo": [False], "suffix": [""]}
+    ignored = GenerationRequest.ignored | {"best_of": [1], "echo": [False], "suffix": [""]}
 
-    prompt: Annotated[list[str], BeforeValidator(_as_list)] = [""]  # or one; "" begins a text from nothing
-    logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None  # likeliest tokens to tell of
+    # A single string is accepted too; "" starts a text from scratch.
+    prompt: Annotated[list[str], BeforeValidator(_as_list)] = [""]
+    # Number of top tokens to return beside the sampled one; None: no log probabilities.
+    logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
 
     @model_validator(mode="after")
-    def _has_not_too_many_texts(self) -> Self:
-        if not 1 <= self.n * len(self.prompt) <= MAX_TEXTS:
-            number = f"n = {self.n} for {len(self.prompt)} prompts"
-            raise ValueError(f"n × prompts must be 1 to {MAX_TEXTS}, got {number}")
+    def _limit_choices(self) -> Self:
+        if not 1 <= self.n * len(self.prompt) <= MAX_CHOICES:
+            got = f"n = {self.n} for {len(self.prompt)} prompts"
+            raise ValueError(f"n × prompts must be 1 to {MAX_CHOICES}, got {got}")
         return self
 
 
 class Message(Body):
-    """A request or the answer to one."""
+    """A message of a conversation."""
 
     role: Literal["user", "assistant"]
     content: Annotated[str, AfterValidator(check_text)]
 
 
-class ChatRequest(WritingRequest):
+class ChatRequest(GenerationRequest):
     """The body of POST /v1/chat/completions."""
 
-    without_effect = WritingRequest.without_effect | {"logprobs": [False]}
+    ignored = GenerationRequest.ignored | {"logprobs": [False]}
 
     messages: list[Message]
     max_tokens: NTokens = DEFAULTS["max_new_tokens"]
-    max_completion_tokens: NTokens | None = None  # its newer name, which goes first
+    # OpenAI's newer name, which takes precedence.
+    max_completion_tokens: NTokens | None = None
 
     @property
     def max_new_tokens(self) -> int:
@@ -122,7 +131,7 @@ class ChatRequest(WritingRequest):
 
     @field_validator("messages")
     @classmethod
-    def _take_turns(cls, messages: list[Message]) -> list[Message]:
+    def _alternate_roles(cls, messages: list[Message]) -> list[Message]:
         roles = [message.role for message in messages]
         if roles != ["user", *["assistant", "user"] * (len(roles) // 2)]:
             expected = "user and assistant in turn, the first and the last user"

@@ -1,181 +1,193 @@
-"""Writing text, many texts at once."""
+"""Generation with a trained model: `slm.load` and `slm generate`."""
 
-import math
-from itertools import groupby, pairwise
+import os
+import pty
+import select
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
-from transformers.generation.logits_process import RepetitionPenaltyLogitsProcessor
+from hypothesis import given
+from hypothesis import strategies as st
 
-from slm.generate.batch import EVICTION_FRACTION, MAX_SEQUENCES, StreamedToken, generate, stream
-from tests.model.test_cache import BLOCK_SIZE, MODELS, VOCAB, random_model
+from slm import load
+from slm.cli.generate import Chat
+from slm.core.errors import UserError
+from slm.generate.batch import generate
+from slm.generate.params import DEFAULTS, generation_params
+from slm.inference import StreamDecoder
+from slm.model.gpt import new_gpt, save_model
+from slm.sft import chat
+from slm.sft.conversations import Turn
+from slm.tokenizer.tokenizer import END_OF_TEXT, encode, train_bpe
+from tests.project import ROOT
 from tests.tiny import model_params, sample_params
 
-END = VOCAB - 1
-PROMPTS = [[], [3], [1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1], [4, 4, 4, 4]]  # the third is longer than block_size
+TEXT = "Once upon a time there was a “brave” 😀 boy. Zoë “found” a 漢字 drum 😀. " * 20
+COMMAND = [sys.executable, "-m", "slm", "generate"]
 
 
-@pytest.fixture
-def model():
-    return random_model()
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_bpe([TEXT], 300)
 
 
-class Fixed(nn.Module):
-    """A model that gives each next token the same probabilities, and notes what shapes it is asked about."""
-
-    def __init__(self, probs: list[float]):
-        super().__init__()
-        self.params = model_params(architecture="rope")
-        self.device = torch.device("cpu")
-        self.head_weight = torch.tensor(probs).log()
-        self.shapes: list[tuple[int, ...]] = []
-
-    def forward(self, ids, last, cache):
-        self.shapes.append(tuple(ids.shape))
-        cache.advance(ids.size(1))
-        return self.head_weight.expand(len(ids), last, -1)
+@pytest.fixture(scope="module")
+def models(tmp_path_factory, tokenizer) -> Path:
+    """Return a folder with an untrained model, in the layout of `models/`."""
+    folder = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    save_model(new_gpt(model_params(block_size=16), tokenizer.get_vocab_size()), folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
 
 
-@torch.no_grad()
-def greedy_by_hand(model, prompt, n, penalty=1.0):
-    """Without a cache; a classic model sees the last block_size tokens, a modern one looks back so far."""
-    ids = [END, *prompt]
-    penalize = RepetitionPenaltyLogitsProcessor(penalty)
-    for _ in range(n):
-        seen = ids[-BLOCK_SIZE:] if model.params.architecture == "gpt2" else ids
-        logits = model(torch.tensor([seen]))[:, -1]
-        ids.append(int(penalize(torch.tensor([ids]), logits).argmax()))
-        if ids[-1] == END:
-            return ids[1 + len(prompt) : -1]
-    return ids[1 + len(prompt) :]
+def run(*arguments: str, models: Path | None = None, **options) -> subprocess.CompletedProcess[str]:
+    model = ["--model", str(models)] if models else []
+    command = [*COMMAND, *model, *arguments]
+    options = {"capture_output": True, "text": True, "timeout": 60, "check": False, "cwd": ROOT} | options
+    return subprocess.run(command, **options)
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_temperature_0_takes_the_likeliest_tokens_of_the_model_without_a_cache_past_block_size(name):
-    model = random_model(**MODELS[name])
-    with torch.no_grad():
-        model.head_weight[END] *= 0.5  # so that not all texts are over at once
-    expected = [[greedy_by_hand(model, prompt, 30)] * 2 for prompt in PROMPTS]
-    assert max(len(texts[0]) for texts in expected) == 30
-    params = sample_params(temperature=0.0, num_samples=2, max_new_tokens=30)
-    assert generate(model, PROMPTS, params, END) == expected
+def test_load_and_generate_decode_the_sampled_tokens(models, tokenizer):
+    generator = load(models)
+    text = generator.generate("Once", seed=3, max_new_tokens=30)
+    params = sample_params(seed=3, max_new_tokens=30, temperature=DEFAULTS["temperature"], num_samples=1)
+    end_of_text = tokenizer.token_to_id(END_OF_TEXT)
+    [[ids]] = generate(generator.model, [encode(tokenizer, "Once")], params, end_of_text)
+    assert text == tokenizer.decode(ids)
+    assert text == generator.generate("Once", seed=3, max_new_tokens=30)
+    # Without a seed, each text is another one.
+    assert len({generator.generate("Once", max_new_tokens=30) for _ in range(3)}) == 3
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_the_penalty_counts_the_prompt_and_what_is_out_of_sight_as_in_transformers(name):
-    model, params = random_model(**MODELS[name]), sample_params(temperature=0.0, repetition_penalty=1.5)
-    expected = [[greedy_by_hand(model, prompt, 20, penalty=1.5)] * 3 for prompt in PROMPTS]
-    assert generate(model, PROMPTS, params, END) == expected
-    assert expected != generate(model, PROMPTS, sample_params(temperature=0.0), END)
+def test_stream_joins_to_the_generated_text(models):
+    generator = load(models)
+    parts = list(generator.stream("Once", seed=4, max_new_tokens=20))
+    assert len(parts) > 5
+    assert "".join(parts) == generator.generate("Once", seed=4, max_new_tokens=20)
 
 
-def test_top_1_is_greedy_at_any_temperature(model):
-    greedy = generate(model, [[3]], sample_params(temperature=0.0), END)
-    assert generate(model, [[3]], sample_params(temperature=5.0, top_k=1), END) == greedy
+def test_wrong_option_and_missing_model_are_named(models, tmp_path):
+    with pytest.raises(UserError, match=r"options\.temperature: must be greater"):
+        load(models).generate("x", temperature=-1)
+    with pytest.raises(UserError, match=r"options\.heat: unknown key; must be one of max_new_tokens"):
+        load(models).generate("x", heat=1)
+    with pytest.raises(UserError, match=r"tokenizer\.json: no such file; `dvc repro` makes it"):
+        load(tmp_path)
 
 
-def test_the_same_seed_writes_the_same_text_whatever_torch_drew_before(model):
-    texts = []
-    for seed in (1, 1, 2):
-        texts.append(generate(model, [[3]], sample_params(seed=seed), END))
-        torch.rand(7)
-    assert texts[0] == texts[1] != texts[2]
+@given(text=st.text())
+def test_stream_decoder_restores_any_text(tokenizer, text):
+    decoder = StreamDecoder(tokenizer)
+    parts = [decoder.add(token) for token in encode(tokenizer, text)]
+    assert "".join(parts) + decoder.flush() == text
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_a_text_depends_on_its_prompt_and_number_alone_not_on_those_beside_it(name):
-    model = random_model(**MODELS[name])
-    together = generate(model, PROMPTS, sample_params(num_samples=20), END)
-    assert len({len(text) for texts in together for text in texts}) > 5  # they left the batch at many times
-    for prompt, texts in zip(PROMPTS, together, strict=True):
-        assert generate(model, [prompt], sample_params(num_samples=3), END)[0] == texts[:3]
+def test_stream_decoder_holds_back_incomplete_characters(tokenizer):
+    *first, last = encode(tokenizer, "💡")
+    decoder = StreamDecoder(tokenizer)
+    assert [decoder.add(token) for token in first] == [""] * len(first)
+    assert decoder.flush() == "\N{REPLACEMENT CHARACTER}"
+    assert decoder.add(last) == "💡"
+    assert decoder.flush() == ""
 
 
-def test_samples_of_a_prompt_differ_and_are_not_those_of_the_next_seed(model):
-    params = sample_params(num_samples=5)
-    of_seeds = [generate(model, [[3]], params.model_copy(update={"seed": n}), END)[0] for n in (1, 2)]
-    assert len({tuple(text) for texts in of_seeds for text in texts}) == 10
+def test_command_prints_prompt_continuation_and_seed(models):
+    result = run("Once", "--max-new-tokens", "20", models=models)
+    seed = int(result.stderr.removeprefix("(seed ").removesuffix(")\n"))
+    assert result.stdout == f"Once{load(models).generate('Once', seed=seed, max_new_tokens=20)}\n"
 
 
-def test_top_k_never_leaves_the_likeliest_k():
-    model = Fixed([0.1, 0.3, 0.05, 0.25, 0.3])
-    for k, allowed in ((2, {1, 4}), (3, {1, 3, 4})):
-        texts = generate(model, [[]], sample_params(num_samples=50, top_k=k), end_of_text=2)[0]
-        assert {token for text in texts for token in text} == allowed
+def test_prompt_is_read_from_stdin(models):
+    result = run("--seed", "1", "--max-new-tokens", "20", models=models, input="Zoë “found”\n")
+    prompt = "Zoë “found”"
+    assert result.stdout == f"{prompt}{load(models).generate(prompt, seed=1, max_new_tokens=20)}\n"
+    # A given seed is not printed.
+    assert result.stderr == ""
 
 
-def test_a_text_ends_where_the_model_ends_it_and_the_others_go_on():
-    n, end = 400, 0.25
-    params = sample_params(num_samples=n, max_new_tokens=10)
-    texts = generate(Fixed([1 - end, end]), [[]], params, end_of_text=1)[0]
-    assert all(token == 0 for text in texts for token in text)
-    for length in range(3):  # lengths follow the geometric distribution
-        expected = n * end * (1 - end) ** length
-        assert abs(sum(len(text) == length for text in texts) - expected) < 4 * math.sqrt(expected)
-    full = n * (1 - end) ** 10
-    assert abs(sum(len(text) == 10 for text in texts) - full) < 4 * math.sqrt(full)
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "lines"),
+    [
+        (
+            ["--temperature", "-3"],
+            b"x",
+            "--temperature: must be greater than or equal to 0, got -3.0",
+        ),
+        (
+            ["--max-new-tokens", "0", "--top-p", "2"],
+            b"x",
+            "--max-new-tokens: must be greater than or equal to 1, got 0\n"
+            "error: --top-p: must be less than or equal to 1, got 2.0",
+        ),
+        ([], b"a\xff", "prompt: not UTF-8 at byte 1"),
+        ([b"a\xff"], b"", r"prompt: must be valid Unicode, got a lone surrogate in 'a\udcff'"),
+    ],
+)
+def test_wrong_argument_or_prompt_is_named(arguments, stdin, lines):
+    result = run(*arguments, input=stdin, text=False)
+    assert (result.returncode, result.stdout, result.stderr.decode()) == (1, b"", f"error: {lines}\n")
 
 
-def test_draws_have_the_frequencies_of_the_distribution():
-    probs, n = [0.5, 0.25, 0.15, 0.1], 8000
-    params = sample_params(num_samples=n // 4, max_new_tokens=4)
-    texts = generate(Fixed([*probs, 0.0]), [[]], params, end_of_text=4)[0]
-    drawn = [token for text in texts for token in text]
-    assert len(drawn) == n
-    chi_square = sum((drawn.count(i) - n * p) ** 2 / (n * p) for i, p in enumerate(probs))
-    assert chi_square < 16.3  # 99.9 % of samples of 3 degrees of freedom
+def test_closed_pipe_ends_quietly(models):
+    command = [*COMMAND, "Once", "--model", str(models), "--seed", "1", "--max-new-tokens", "5000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stdout.read(4) == b"Once"
+        process.stdout.close()
+        assert process.stderr.read() == b""
 
 
-def test_prompts_but_their_last_tokens_take_one_pass_and_each_step_one_token_of_every_text():
-    model = Fixed([1.0, 0.0])
-    generate(model, [[0], [0, 0, 0]], sample_params(num_samples=5, max_new_tokens=4), end_of_text=1)
-    assert model.shapes == [
-        (2, 3),
-        (10, 1),
-        (10, 1),
-        (10, 1),
-        (10, 1),
-    ]  # the end that texts follow is a token, too
+def test_session_takes_prompts_and_options_and_keeps_history(models, tmp_path):
+    story = f"Once\033[0m{load(models).generate('Once', seed=7, max_new_tokens=12)}"
+    leader, follower = pty.openpty()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "dumb"}
+    command = [*COMMAND, "--model", str(models)]
+    with subprocess.Popen(command, stdin=follower, stdout=follower, cwd=tmp_path, env=environment) as process:
+        try:
+            assert "Ctrl-D quits" in read_until_prompt(leader)
+            for typed, printed in [
+                ("/max_new_tokens 12", "max_new_tokens 12"),
+                ("/heat 3", "/heat: must be one of: /max_new_tokens"),
+                ("/top_k many", "/top_k: must be an integer, got 'many'"),
+                ("/temperature -1", "/temperature: must be greater"),
+                ("/seed 7", "seed 7"),
+                ("Once", story[:12]),
+            ]:
+                os.write(leader, f"{typed}\n".encode())
+                assert printed in read_until_prompt(leader)
+            os.write(leader, b"\x04")
+            assert process.wait(timeout=20) == 0
+        finally:
+            process.kill()
+            os.close(follower)
+            os.close(leader)
+    assert (tmp_path / ".slm/history").read_text().splitlines()[-2:] == ["/seed 7", "Once"]
 
 
-def test_texts_that_have_ended_leave_once_they_are_a_good_part_of_those_on_their_way():
-    model = Fixed([0.9, 0.1])
-    params = sample_params(num_samples=MAX_SEQUENCES, max_new_tokens=1000)
-    texts = generate(model, [[]], params, end_of_text=1)[0]
-    n_rows = [shape[0] for shape in model.shapes]
-    going_on = [sum(len(text) >= step for text in texts) for step in range(len(n_rows))]
-    assert going_on[-1] > 0  # with the last text the work is over
-    assert all(n - alive < max(EVICTION_FRACTION * n, 1) for n, alive in zip(n_rows, going_on, strict=True))
-    kept = [n for n, _ in groupby(n_rows)]
-    assert all(after <= (1 - EVICTION_FRACTION) * before for before, after in pairwise(kept))
+def test_chat_prompt_contains_the_turns_that_fit(models, capsys):
+    generator, params = load(models), generation_params(seed=5, max_new_tokens=2)
+    session, turns = Chat(generator), []
+    for message in ("Write.", "Go on.", "Once more."):
+        session(message, params)
+        *notes, answer = capsys.readouterr().out.splitlines()
+        turns = turns[len(notes) :]
+        assert answer == generator.generate(chat.render(turns, message), **params.model_dump()).rstrip("\n")
+        turns.append(Turn(message, answer))
+    # The context of 16 tokens is too short for all turns.
+    assert len(turns) < 3
+    session(" ", params)
+    session("Write.", params)
+    assert (
+        capsys.readouterr().out == f"{generator.generate(chat.render([], 'Write.'), **params.model_dump())}\n"
+    )
 
 
-def test_no_more_texts_are_on_their_way_at_once_than_fit_into_memory():
-    model = Fixed([1.0, 0.0])
-    params = sample_params(num_samples=MAX_SEQUENCES // 2 + 1, max_new_tokens=2)
-    texts = generate(model, [[], [0], [0, 0]], params, end_of_text=1)
-    assert texts == [[[0, 0]] * params.num_samples] * 3
-    rest = 3 * params.num_samples - MAX_SEQUENCES
-    assert model.shapes == [(2, 1), *[(MAX_SEQUENCES, 1)] * 2, (2, 2), *[(rest, 1)] * 2]
-
-
-def test_a_stream_gives_each_step_of_all_texts_as_soon_as_it_is_there():
-    model, params = random_model(), sample_params(num_samples=2, max_new_tokens=5)
-    tokens = stream(model, [[3], [4, 4]], params, END)
-    first = [next(tokens) for _ in range(4)]
-    assert [(token.prompt, token.sample) for token in first] == [(0, 0), (0, 1), (1, 0), (1, 1)]
-    assert not torch.is_inference_mode_enabled()  # between two tokens, whoever reads them may train a model
-    tokens = [*first, *tokens]
-    for prompt, texts in enumerate(generate(model, [[3], [4, 4]], params, END)):
-        for sample, text in enumerate(texts):
-            ids = [token.id for token in tokens if token[:2] == (prompt, sample)]
-            assert ids == text + [END] * (len(text) < 5)
-
-
-def test_a_stream_that_is_not_read_on_works_no_further():
-    model = Fixed([1.0, 0.0])
-    tokens = stream(model, [[0]], sample_params(num_samples=1, max_new_tokens=1_000_000), end_of_text=1)
-    assert [next(tokens) for _ in range(3)] == [StreamedToken(prompt=0, sample=0, id=0)] * 3
-    tokens.close()
-    assert model.shapes == [(1, 1)] * 4  # the prompt, and three steps
+def read_until_prompt(terminal: int) -> str:
+    """Return what a program prints until it prompts for the next line."""
+    output = b""
+    while not output.endswith(b"\n> ") and select.select([terminal], [], [], 30)[0]:
+        output += os.read(terminal, 4096)
+    return output.decode(errors="replace").replace("\r\n", "\n")

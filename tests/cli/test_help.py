@@ -1,4 +1,4 @@
-"""The help of each command of slm, and how quickly a wrong argument is reported."""
+"""Help and usage errors of the `slm` command."""
 
 import argparse
 import subprocess
@@ -8,7 +8,7 @@ from importlib import import_module
 import pytest
 
 from slm.cli.main import COMMANDS, MODULES
-from tests.project import ROOT
+from tests.project import ROOT, run_slm
 
 # Runs `slm` and prints at the end whether torch was imported.
 WITHOUT_TORCH = """
@@ -22,6 +22,7 @@ finally:
 
 
 def parser_of(command: str) -> argparse.ArgumentParser:
+    """Return the parser of a command's arguments."""
     parser = argparse.ArgumentParser(prog=f"slm {command}")
     import_module(f"slm.cli.{MODULES.get(command, command)}").add_arguments(parser)
     return parser
@@ -39,8 +40,33 @@ def test_help_describes_the_command_and_each_argument_with_its_default(command):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_gives_an_example(command):
-    assert f"\n  slm {command}" in parser_of(command).format_help()
+def test_help_is_printed_with_an_example(command):
+    result = run_slm(command, "--help")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith(f"usage: slm {command} [-h]")
+    assert f"\n  slm {command}" in result.stdout
+
+
+def test_help_lists_the_commands():
+    result = run_slm("--help")
+    assert (result.returncode, result.stderr) == (0, "")
+    for command, text in COMMANDS.items():
+        assert f"\n  {command:<10} {text}\n" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ((), "slm: error: the following arguments are required: COMMAND"),
+        (("train",), "slm: error: argument COMMAND: invalid choice: 'train' (choose from "),
+    ],
+)
+def test_missing_or_unknown_command_is_one_line(arguments, line):
+    result = run_slm(*arguments)
+    assert (result.returncode, result.stdout) == (2, "")
+    usage, error = result.stderr.splitlines()
+    assert usage == "usage: slm [-h] COMMAND ..."
+    assert error.startswith(line)
 
 
 @pytest.mark.parametrize(

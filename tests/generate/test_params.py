@@ -5,7 +5,7 @@ import pytest
 from slm.core.config import PARAMS_FILE
 from slm.generate.params import DEFAULTS, SampleParams, generation_params
 from slm.model.gpt import new_gpt
-from slm.serve.page import page_of
+from slm.serve.page import render_page
 from tests.project import ROOT
 from tests.tiny import SAMPLE, complaint, model_params, sample_params
 
@@ -66,6 +66,6 @@ def test_default_temperature_is_that_of_params_yaml():
 
 
 def test_default_temperature_is_that_of_the_web_page():
-    page = page_of(new_gpt(model_params(), vocab_size=9))
+    page = render_page(new_gpt(model_params(), vocab_size=9))
     [slider] = [line for line in page.splitlines() if 'name="temperature"' in line]
     assert f'value="{DEFAULTS["temperature"]:g}"' in slider

@@ -1,24 +1,23 @@
-"""Asking the model on the page, in a real browser."""
+"""The tab Chat of the web page in headless Chromium."""
 
 import re
 
 import pytest
 
 from slm.sft import chat
-from slm.sft.conversations import Turn
 from tests.browser import needs_browser
-from tests.clicking import seen_by
-from tests.serving import tiny_writer
+from tests.clicking import run_script
+from tests.serving import tiny_generator
 
-# Goes to the tab with the keyboard, asks twice, and nothing, begins and stops a long answer, reads an error,
-# and starts over.
-CLICKING = """
+# Selects the tab with the keyboard, sends two messages and an empty one, starts and stops a long answer,
+# provokes an error, and starts a new conversation.
+SCRIPT = """
   const turns = () => all("#turns article").map(({ children }) => [...children].map((p) => p.textContent));
-  const ask = async (request, outcome) => {
+  const send = async (message, outcome) => {
     one("#status").textContent = "";
-    set({ request });
+    set({ message });
     press("Enter");
-    await says(outcome);
+    await status(outcome);
   };
 
   one("#write-tab").focus();
@@ -26,20 +25,20 @@ CLICKING = """
   seen.tabs = all("[role=tab]").map((tab) => [tab.ariaSelected, tab === document.activeElement]);
   seen.panels = all("[role=tabpanel]").map((panel) => [panel.id, panel.hidden]);
   seen.order = all("a, button, input, select, textarea, [tabindex]")
-    .filter((one) => one.checkVisibility() && !one.disabled && one.tabIndex === 0)
-    .map((one) => one.name || one.textContent);
+    .filter((node) => node.checkVisibility() && !node.disabled && node.tabIndex === 0)
+    .map((node) => node.name || node.textContent);
 
-  fields.request.focus();
+  fields.message.focus();
   set({ temperature: 1, max_tokens: 16, seed: 5 });
-  await ask("Once", "Written with seed 5");
+  await send("Once", "Done, seed 5");
   seen.first = turns();
-  await ask(" upon a\\ntime ", "Written with seed 5");
+  await send(" upon a\\ntime ", "Done, seed 5");
   seen.second = turns();
-  seen.focused = document.activeElement === fields.request && fields.request.value === "";
+  seen.focused = document.activeElement === fields.message && fields.message.value === "";
   seen.children = [...one("#turns").children].map((child) => [child.localName, child.className]);
 
   press("Enter");
-  set({ request: "Once" });
+  set({ message: "Once" });
   press("Enter", true);
   seen.unsent = turns().length;
 
@@ -48,79 +47,78 @@ CLICKING = """
   await until(() => turns().length === 3 && turns()[2][1].length > 3);
   seen.busy = one("#turns").ariaBusy;
   one("#stop").click();
-  await says("Stopped");
+  await status("Stopped");
   seen.stopped = [turns()[2][1].slice(-4), one("#turns").ariaBusy, one("#stop").disabled];
 
-  await ask("x ".repeat(4000), "It did not work");
+  await send("x ".repeat(4000), "Error");
   const { textContent, className } = one("#status");
-  seen.error = [textContent, className, turns().length, fields.request.value.length];
+  seen.error = [textContent, className, turns().length, fields.message.value.length];
 
-  one("#restart").click();
-  seen.restarted = [turns(), document.activeElement === fields.request];
+  one("#clear").click();
+  seen.cleared = [turns(), document.activeElement === fields.message];
   set({ temperature: 1, max_tokens: 16 });
-  await ask("Once", "Written with seed 5");
-  seen.anew = turns();
+  await send("Once", "Done, seed 5");
+  seen.again = turns();
 """
 
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory):
-    """What was seen in the browser, and the writer that answered."""
-    writer = tiny_writer()
-    return seen_by(CLICKING, writer, tmp_path_factory.mktemp("profile")), writer
+    """Return what the script has seen, and the generator of the server."""
+    generator = tiny_generator()
+    return run_script(SCRIPT, generator, tmp_path_factory.mktemp("profile")), generator
 
 
-def answered(writer, *said):
-    """The answer to the last of what was said, as the page shows it, when it is cut after 16 tokens."""
-    *said, request = said
-    turns = [Turn(*turn) for turn in zip(said[::2], said[1::2], strict=True)]
-    text = writer.generate(chat.render(turns, request), seed=5, temperature=1.0, max_new_tokens=16)
+def expected_answer(generator, prompt):
+    """Return the answer to a first message as the page shows it, cut off after 16 tokens."""
+    text = generator.generate(chat.render([], prompt), seed=5, temperature=1.0, max_new_tokens=16)
     return f"{text} […]"
 
 
 @needs_browser
-def test_the_keyboard_leads_to_the_tab_the_request_and_the_sliders(seen):
+def test_keyboard_reaches_the_tab_and_all_fields(seen):
     seen, _ = seen
     assert seen["tabs"] == [["false", False], ["true", True]]
-    assert seen["panels"] == [["write-panel", True], ["ask-panel", False]]
+    assert seen["panels"] == [["write-panel", True], ["chat-panel", False]]
     sliders = ["temperature", "top_p", "top_k", "min_p", "max_tokens"]
-    assert seen["order"] == ["Ask", "request", "Ask", "Start over", *sliders, "seed", "fresh"]
+    assert seen["order"] == ["Chat", "message", "Send", "New conversation", *sliders, "seed", "random_seed"]
 
 
 @needs_browser
-def test_enter_sends_a_request_and_the_answer_is_the_terminals(seen):
-    seen, writer = seen
-    [[request, answer]] = seen["first"]
-    assert (request, answer) == ("Once", answered(writer, "Once"))
+def test_enter_sends_and_the_answer_equals_generate(seen):
+    seen, generator = seen
+    [[message, answer]] = seen["first"]
+    assert (message, answer) == ("Once", expected_answer(generator, "Once"))
     assert seen["focused"]
-    assert seen["unsent"] == 2  # neither nothing nor a line break sends
+    # Neither an empty message nor Shift+Enter is sent.
+    assert seen["unsent"] == 2
 
 
 @needs_browser
-def test_a_conversation_goes_on_and_a_line_marks_what_the_model_no_longer_sees(seen):
-    seen, writer = seen
+def test_line_marks_turns_outside_the_context(seen):
+    seen, generator = seen
     assert seen["second"][0] == seen["first"][0]
-    assert seen["second"][1] == ["upon a\ntime", answered(writer, "upon a\ntime")]
+    assert seen["second"][1] == ["upon a\ntime", expected_answer(generator, "upon a\ntime")]
     assert seen["children"] == [["article", "forgotten"], ["p", "quiet"], ["article", ""]]
 
 
 @needs_browser
-def test_an_answer_is_stopped_and_keeps_what_it_has(seen):
+def test_stopped_answer_keeps_its_text(seen):
     seen, _ = seen
     assert seen["busy"] == "true"
     assert seen["stopped"] == [" […]", "false", True]
 
 
 @needs_browser
-def test_an_error_is_a_line_and_the_request_can_be_changed(seen):
+def test_error_is_shown_and_the_message_restored(seen):
     seen, _ = seen
-    line, kind, n_turns, n_typed = seen["error"]
-    assert re.match(r"It did not work: a prompt must have at most 2048 tokens, got \d+", line)
-    assert (kind, n_turns, n_typed) == ("wrong", 3, len("x " * 4000) - 1)
+    line, class_name, n_turns, n_characters = seen["error"]
+    assert re.match(r"Error: a prompt must have at most 2048 tokens, got \d+", line)
+    assert (class_name, n_turns, n_characters) == ("error", 3, len("x " * 4000) - 1)
 
 
 @needs_browser
-def test_starting_over_forgets_all_turns(seen):
+def test_new_conversation_drops_all_turns(seen):
     seen, _ = seen
-    assert seen["restarted"] == [[], True]
-    assert seen["anew"] == seen["first"]
+    assert seen["cleared"] == [[], True]
+    assert seen["again"] == seen["first"]

@@ -1,17 +1,17 @@
-"""What the server refuses is said in OpenAI's form, and no request makes it fail."""
+"""Invalid requests are refused in OpenAI's format, and no request makes the server fail."""
 
 import openai
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slm.serve.params import MAX_BYTES, MAX_PROMPT, CompletionRequest
-from tests.serving import post, serving, tiny_writer
+from slm.serve.params import MAX_BODY_BYTES, MAX_PROMPT_TOKENS, CompletionRequest
+from tests.serving import post, serving, tiny_generator
 
 
 @pytest.fixture(scope="module")
 def running():
-    with serving(tiny_writer()) as running:
+    with serving(tiny_generator()) as running:
         yield running
 
 
@@ -38,13 +38,15 @@ def running():
     ({"stop": ["a"] * 5}, "stop", "must have at most 4 items, got ["),
     ({"stop": ""}, "stop.0", "stop.0: must have at least 1 character, got ''"),
     ({"echo": True}, "echo", "echo: unknown key; must be one of model, n, "),
+    # An old name of a section of params.yaml.
+    ({"quality": 1}, "quality", "quality: unknown key; must be one of model, n, "),
     ({"presence_penalty": 0.5}, "presence_penalty", "presence_penalty: unknown key"),
     ({"\ud800": 1}, None, "the body: must be a valid string"),
     ({"x": 1, "y": 2}, "x", "x: unknown key; must be one of model"),
     ({"n": 0, "top_p": 2}, "n", "equal to 1, got 0; top_p: must be less than or equal to 1, got 2"),
-    ({"prompt": "a " * (MAX_PROMPT + 1)}, "prompt", f"at most {MAX_PROMPT} tokens"),
+    ({"prompt": "a " * (MAX_PROMPT_TOKENS + 1)}, "prompt", f"at most {MAX_PROMPT_TOKENS} tokens"),
 ])  # fmt: skip
-def test_a_bad_request_is_refused_with_the_reason_in_openais_form(body, param, message, running):
+def test_invalid_request_is_refused_in_openai_format(body, param, message, running):
     status, answer = post(running.url, body)
     assert (status, answer.keys()) == (400, {"error"})
     error = answer["error"]
@@ -52,26 +54,28 @@ def test_a_bad_request_is_refused_with_the_reason_in_openais_form(body, param, m
     assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", param, None)
 
 
-def test_refusals_are_the_exceptions_of_openais_client(running):
+def test_openai_client_raises_its_exceptions(running):
     with openai.OpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0) as client:
         with pytest.raises(openai.BadRequestError, match=r"temperature: must be less than") as caught:
             client.completions.create(model="slm", prompt="", temperature=3.0)
         assert caught.value.param == "temperature"
-        with pytest.raises(openai.NotFoundError, match="'gpt-4' is not served; served: slm") as caught:
+        with pytest.raises(openai.NotFoundError, match="model: must be 'slm', got 'gpt-4'") as caught:
             client.completions.create(model="gpt-4", prompt="", stream=True)
         assert caught.value.code == "model_not_found"
 
 
-def test_other_paths_methods_and_large_bodies_are_refused_in_the_same_form(running):
+def test_http_errors_have_openai_format(running):
     assert post(running.url, {}, path="/v1/embeddings")[0] == 404
     assert post(running.url, {}, method="PUT")[0] == 405
-    status, answer = post(running.url, {"prompt": "a" * MAX_BYTES})
-    assert (status, answer["error"]["message"]) == (413, f"the body has more than {MAX_BYTES} bytes")
+    status, answer = post(running.url, {"prompt": "a" * MAX_BODY_BYTES})
+    assert (status, answer["error"]["message"]) == (413, f"the body must have at most {MAX_BODY_BYTES} bytes")
 
 
-def test_a_page_of_another_site_cannot_have_texts_written(running):
-    assert post(running.url, {}, kind="text/plain")[0] == 400  # what a browser would send without asking
-    assert post(running.url, {}, method="OPTIONS")[0] == 405  # how it asks
+def test_cross_origin_requests_are_refused(running):
+    # A browser sends text/plain without a preflight request.
+    assert post(running.url, {}, content_type="text/plain")[0] == 400
+    # The preflight request itself.
+    assert post(running.url, {}, method="OPTIONS")[0] == 405
 
 
 JSON = st.recursive(
@@ -86,6 +90,6 @@ BODIES = st.dictionaries(
 
 @given(BODIES | JSON)
 @settings(max_examples=40, deadline=None)
-def test_no_body_whatever_makes_the_server_fail(running, body):
+def test_any_body_is_answered_or_refused(running, body):
     body = {**body, "stream": False} if isinstance(body, dict) else body
     assert post(running.url, body)[0] in (200, 400, 404)

@@ -1,4 +1,4 @@
-"""The server as a command: how it begins and how it ends."""
+"""The command `slm serve`."""
 
 import json
 import os
@@ -15,19 +15,19 @@ import pytest
 from slm.model.gpt import save_model
 from tests.imports import imported_files
 from tests.project import ROOT, run_slm
-from tests.serving import tiny_writer
+from tests.serving import tiny_generator
 
 
 @pytest.fixture
 def model(tmp_path):
-    """A folder with a model."""
-    writer = tiny_writer()
-    save_model(writer.model, tmp_path)
-    writer.tokenizer.save(str(tmp_path / "tokenizer.json"))
+    """Return a folder with a model."""
+    generator = tiny_generator()
+    save_model(generator.model, tmp_path)
+    generator.tokenizer.save(str(tmp_path / "tokenizer.json"))
     return tmp_path
 
 
-def test_it_says_where_it_is_and_ctrl_c_ends_it_and_what_is_being_written(model):
+def test_serve_prints_its_url_and_ctrl_c_aborts_streams(model):
     command = [sys.executable, "-m", "slm", "serve", "--model", str(model), "--port", "0"]
     env = {**os.environ, "SLM_DEVICE": "cpu"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -55,9 +55,9 @@ def error_of(*arguments):
     return result.stderr
 
 
-def test_a_port_that_is_taken_is_one_line():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
+def test_port_in_use_is_one_line():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
         line = f"error: --host 127.0.0.1 --port {port}: Address already in use\n"
         assert error_of("--port", port) == line
 
@@ -70,7 +70,7 @@ def test_a_port_that_is_taken_is_one_line():
     (["--host", "192.0.2.1"], "--host 192.0.2.1 --port 8000: Cannot assign requested address"),
     (["--port", "0", "--model", "nothing"], "nothing/tokenizer.json: no such file; `dvc repro` makes it"),
 ])  # fmt: skip
-def test_what_keeps_it_from_beginning_is_one_line(arguments, line):
+def test_wrong_argument_is_one_line(arguments, line):
     error = error_of(*arguments)
     assert error.startswith(f"error: {line}")
     assert error.count("\n") == 1
