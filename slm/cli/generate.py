@@ -30,27 +30,15 @@ examples:
   echo "Once upon a time" | slm generate --temperature 0
   slm generate
   slm generate --chat --model models/wishes"""
-# Type, metavar and help of each option of GenerationParams.
-OPTIONS: dict[str, tuple[Callable[[str], Any], str, str]] = {
-    "max_new_tokens": (int, "TOKENS", "maximum number of tokens to generate"),
-    "temperature": (float, "FLOAT", "sampling temperature, 0 to 1000; 0: greedy decoding"),
-    "top_k": (int, "TOKENS", "sample only from this number of most likely tokens"),
-    "top_p": (
-        float,
-        "FRACTION",
-        "sample only from the most likely tokens that together have this probability, above 0, to 1",
-    ),
-    "min_p": (
-        float,
-        "FRACTION",
-        "sample only from tokens with at least this fraction of the highest probability, 0 to 1",
-    ),
-    "repetition_penalty": (
-        float,
-        "FLOAT",
-        "penalty for tokens that the text already contains, 0.01 to 100; 1: off",
-    ),
-    "seed": (int, "INT", "random seed, at least 0"),
+# Type and help of each option of GenerationParams.
+OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "max_new_tokens": (int, "maximum number of tokens to generate, 1 to 1,000,000"),
+    "temperature": (float, "sampling temperature, 0 to 1000; 0: greedy decoding"),
+    "top_k": (int, "number of most likely tokens to sample from, at least 1"),
+    "top_p": (float, "total probability of the most likely tokens to sample from, above 0 to 1"),
+    "min_p": (float, "minimum probability of tokens to sample from, as a fraction of the highest, 0 to 1"),
+    "repetition_penalty": (float, "penalty for tokens that the text already contains, 0.01 to 100; 1: off"),
+    "seed": (int, "random seed, at least 0"),
 }
 HISTORY_FILE = Path(".slm/history")
 INTRODUCTION = """\
@@ -78,13 +66,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--chat", action="store_true", help="chat with a fine-tuned model (default: continue the prompt)"
     )
-    for name, (value_type, metavar, text) in OPTIONS.items():
+    for name, (value_type, text) in OPTIONS.items():
         value = DEFAULTS.get(name)
         default = "random" if name == "seed" else "off" if value is None else f"{value:g}"
         parser.add_argument(
             f"--{name.replace('_', '-')}",
             type=value_type,
-            metavar=metavar,
+            metavar="INT" if value_type is int else "FLOAT",
             help=f"{text} (default: {default})",
         )
 

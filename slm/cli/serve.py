@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--port",
         type=int,
         default=8000,
-        metavar="PORT",
+        metavar="INT",
         help="TCP port to listen on, 1 to 65535; 0: any free port (default: %(default)s)",
     )
 

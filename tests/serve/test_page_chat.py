@@ -81,7 +81,7 @@ def test_keyboard_reaches_the_tab_and_all_fields(seen):
     assert seen["tabs"] == [["false", False], ["true", True]]
     assert seen["panels"] == [["write-panel", True], ["chat-panel", False]]
     sliders = ["temperature", "top_p", "top_k", "min_p", "max_tokens"]
-    assert seen["order"] == ["Chat", "message", "Send", "New conversation", *sliders, "seed", "random_seed"]
+    assert seen["order"] == ["Chat", "message", "Send", "New chat", *sliders, "seed", "random_seed"]
 
 
 @needs_browser
