@@ -1,9 +1,9 @@
 """Stage check_names: check the names of datasets and fine-tuning runs before DVC uses them in paths.
 
-DVC deletes the outputs of a stage before it runs, and these names are parts of their paths: a name such as
-`../data` in somebody else's params would delete a folder. Stages with such outputs depend on this one. It
-covers what .dvcignore cannot, paths outside the project, and says in words what is wrong with a name. What it
-writes never changes, so another name reruns nothing else.
+DVC deletes the outputs of a stage before it runs, and the names are parts of their paths: a name such as
+`../data` in an untrusted params file would delete a folder. Stages with such outputs depend on this one,
+which prints a clear message. dvc.yaml and .dvcignore make DVC itself refuse such names. The output never
+changes, so a new name does not rerun other stages.
 """
 
 from pathlib import Path

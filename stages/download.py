@@ -1,4 +1,4 @@
-"""Stage 1, download: bring the documents of both splits to data/corpus/."""
+"""Stage download: download or generate the documents of both splits."""
 
 from pathlib import Path
 

@@ -8,7 +8,7 @@ from slm.core.stage import Stage, run_stage
 from slm.results.sft import ConstraintRow, SFTDetails, SFTScores
 from slm.sft.params import SFTParams
 
-# Answers and conversations to show in the Markdown file.
+# Numbers of answers and conversations in the Markdown file.
 N_ANSWERS = 12
 N_CONVERSATIONS = 3
 
@@ -39,7 +39,7 @@ def main(stage: Stage) -> None:
         score([(answer.turn.constraints, answer.text) for answer in answers[model]])
         for model in (tuned, base)
     )
-    # The same kinds count for both models: those that the tuned model's chance level decides on.
+    # The same constraints count for both models, selected by the fine-tuned model's chance level.
     base_scores = [b._replace(chance=s.chance) for s, b in zip(scores, base_scores, strict=True)]
     details = SFTDetails(
         sft=SFTScores(**summary(scores), val_loss=answer_loss(tuned, *rows, run.batch_size)),
@@ -49,7 +49,7 @@ def main(stage: Stage) -> None:
 
     first = [answer for answer in answers[tuned] if not answer.before][:N_ANSWERS]
     prompts = [[c[0].prompt, *ABOUT_ANY] for c in conversations if len(c) > 1][:N_CONVERSATIONS]
-    text = answers_markdown(first, [converse(tuned, tokenizer, asked, params) for asked in prompts])
+    text = answers_markdown(first, [converse(tuned, tokenizer, messages, params) for messages in prompts])
 
     reports = Path("reports/sft")
     table = [

@@ -1,4 +1,4 @@
-"""Stage 8, plot: plot the training curves, the evaluation and the samples."""
+"""Stage plot: plot the training curves, the evaluation and the samples."""
 
 from pathlib import Path
 

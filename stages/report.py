@@ -1,4 +1,4 @@
-"""Stage 9, report: write all results as one HTML page, and a short version in Markdown."""
+"""Stage report: write the HTML report and a short version in Markdown."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Stage 2, tokenize: make the tokenizer and turn the documents into flat files of token ids."""
+"""Stage tokenize: train or load the tokenizer and encode both splits to token ids."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def main(stage: Stage) -> None:
     tokens = Path("data/tokens")
     write_bins(Path("data/corpus"), tokens, Path("models/tokenizer.json"), params)
     meta = read_meta(tokens)
-    # Each document ends with an end-of-text token, which stands for no bytes.
+    # Each document ends with an end-of-text token, which has no bytes of text.
     n_text_tokens = meta.train.tokens - meta.train.documents
     metrics = TokensMetrics(bytes_per_token=meta.train.bytes / n_text_tokens)
     details = TokensDetails(

@@ -1,4 +1,4 @@
-"""A Hub of one's own: serves folders as datasets on loopback, to the real client, by the Hub's protocol.
+"""A local server that serves datasets in folders by the protocol of the Hugging Face Hub.
 
 A dataset is a folder `ROOT/OWNER/NAME/REVISION` with its files. Point the client at it with HF_ENDPOINT.
 """
@@ -24,32 +24,37 @@ FILE = re.compile(r"/datasets/(?P<name>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/
 
 
 class Hub(ThreadingHTTPServer):
-    """The server, with what a test wants to know of it and do to it."""
+    """A server that records its requests and can fail on demand."""
 
     daemon_threads = True
 
     def __init__(self, root: Path):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.root = root
-        self.requests: list[str] = []  # "GET /path"
-        self.bytes_left = math.inf  # of file contents, until a connection breaks
-        self.comes_back = False  # after that; else the server is gone for good
+        # Each entry is "GET /path".
+        self.requests: list[str] = []
+        # Bytes of file contents until the connection breaks.
+        self.bytes_left = math.inf
+        # Whether the server continues after the connection has broken.
+        self.comes_back = False
         self.is_gone = False
-        self.status = 200  # of what the API answers; 403 with an error code is a gated dataset's
+        # The status of the API's responses; 403 simulates a gated dataset.
+        self.status = 200
 
     @property
     def endpoint(self) -> str:
+        """Return the address of the server."""
         return f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, *_: object) -> None:
-        """A client that left is no error."""
+        """Ignore clients that disconnect."""
 
     def served(self) -> set[str]:
-        """Paths of the files of datasets whose contents were asked for."""
-        found = (
+        """Return the paths of the files whose contents were requested."""
+        matches = (
             FILE.fullmatch(line.removeprefix("GET ")) for line in self.requests if line.startswith("GET")
         )
-        return {match["path"] for match in found if match}
+        return {match["path"] for match in matches if match}
 
 
 @contextmanager
@@ -60,11 +65,11 @@ def serve(root: Path) -> Iterator[Hub]:
         try:
             yield hub
         finally:
-            hub.shutdown()  # no harm if it is gone
+            hub.shutdown()
 
 
 def commit_of(name: str, revision: str) -> str:
-    """The commit, 40 hexadecimal digits, that a revision of a dataset stands for."""
+    """Return the commit of a revision of a dataset: 40 hexadecimal digits."""
     return (
         revision
         if re.fullmatch("[0-9a-f]{40}", revision)
@@ -87,7 +92,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif match := FILE.fullmatch(path):
             self._file(**match.groupdict())
         else:
-            self._refuse("EntryNotFound")
+            self._send_error_code("EntryNotFound")
 
     do_HEAD = do_GET  # noqa: N815
 
@@ -96,7 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _api(self, name: str, verb: str | None, revision: str | None, path: str | None) -> None:
         if self.server.status != 200:
-            self._refuse({403: "GatedRepo"}.get(self.server.status, ""), self.server.status)
+            self._send_error_code({403: "GatedRepo"}.get(self.server.status, ""), self.server.status)
             return
         if (folder := self._folder(name, revision or "main")) is None:
             return
@@ -107,21 +112,21 @@ class _Handler(BaseHTTPRequestHandler):
         elif (folder / (path or "")).is_dir():
             self._json([_entry(p, folder) for p in sorted((folder / (path or "")).iterdir())])
         else:
-            self._refuse("EntryNotFound")
+            self._send_error_code("EntryNotFound")
 
     def _file(self, name: str, revision: str, path: str) -> None:
         if (folder := self._folder(name, revision)) is None:
             return
         file = folder / path
         if not file.is_file():
-            self._refuse("EntryNotFound")
+            self._send_error_code("EntryNotFound")
             return
         size = file.stat().st_size
         first, last = 0, size - 1
-        if asked := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
-            first, last = int(asked[1]), min(int(asked[2] or last), last)
-        self.send_response(206 if asked else 200)
-        if asked:
+        if byte_range := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
+            first, last = int(byte_range[1]), min(int(byte_range[2] or last), last)
+        self.send_response(206 if byte_range else 200)
+        if byte_range:
             self.send_header("Content-Range", f"bytes {first}-{last}/{size}")
         self.send_header("X-Repo-Commit", commit_of(name, folder.name))
         self.send_header("ETag", f'"{sha1(str(file).encode()).hexdigest()}"')
@@ -133,22 +138,22 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_bytes(self, file: Path, first: int, n_bytes: int) -> None:
         with file.open("rb") as source:
             source.seek(first)
-            while n_bytes and (piece := source.read(min(n_bytes, 1 << 16))):
-                self.server.bytes_left -= len(piece)
+            while n_bytes and (chunk := source.read(min(n_bytes, 1 << 16))):
+                self.server.bytes_left -= len(chunk)
                 if self.server.bytes_left < 0:
                     self.server.bytes_left, self.server.is_gone = math.inf, not self.server.comes_back
                     self.close_connection = True
                     return
-                self.wfile.write(piece)
-                n_bytes -= len(piece)
+                self.wfile.write(chunk)
+                n_bytes -= len(chunk)
 
     def _folder(self, name: str, revision: str) -> Path | None:
-        """The folder of a revision, which a branch or a commit names; without one, a refusal is sent."""
+        """Return the folder of a revision, a branch or a commit; send an error if there is none."""
         repo = self.server.root / name
-        found = [f for f in repo.glob("*") if revision in (f.name, commit_of(name, f.name))]
-        if found:
-            return found[0]
-        self._refuse("RevisionNotFound" if repo.is_dir() else "RepoNotFound")
+        for folder in repo.glob("*"):
+            if revision in (folder.name, commit_of(name, folder.name)):
+                return folder
+        self._send_error_code("RevisionNotFound" if repo.is_dir() else "RepoNotFound")
         return None
 
     def _json(self, value: Any) -> None:
@@ -160,7 +165,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "GET":
             self.wfile.write(body)
 
-    def _refuse(self, code: str, status: int = 404) -> None:
+    def _send_error_code(self, code: str, status: int = 404) -> None:
         self.send_response(status)
         self.send_header("X-Error-Code", code)
         self.send_header("Content-Length", "0")
@@ -168,7 +173,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _card(folder: Path) -> dict[str, Any]:
-    """What the head of README.md says of a dataset, in YAML."""
+    """Return the YAML metadata at the start of a dataset's README.md."""
     readme = folder / "README.md"
     text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
     return YAML(typ="safe").load(text.split("---\n")[1]) if text.startswith("---\n") else {}

@@ -1,4 +1,4 @@
-"""Read from the source what a module imports, directly or through others."""
+"""Find the import closure of a module from its source."""
 
 import ast
 import sys
@@ -8,28 +8,28 @@ from pathlib import Path
 
 from slm.core.stage import read_pins
 
-OURS = {"slm", "stages", "storygrammar"}
-# Arrays and tables: every version stores the same values, so a stage that only reads and writes them need not
-# run again. A stage that computes with them imports another library that the same file pins.
+PACKAGES = {"slm", "stages", "storygrammar"}
+# Every version of these libraries stores the same values, so a stage that only reads and writes data with
+# them need not depend on their versions. A stage that computes imports another library of the same file.
 CONTAINERS = {"numpy", "pyarrow"}
 
 
 def imported_files(entry: Path) -> set[str]:
     """Return the entry and every file of the project that importing and running it can load."""
-    found: set[Path] = set()
-    waiting = [entry]
-    while waiting:
-        path = waiting.pop()
-        if path not in found:
-            found.add(path)
-            waiting += [file for name in _imported_names(path) for file in _files_of(name)]
-    return {path.as_posix() for path in found}
+    files: set[Path] = set()
+    queue = [entry]
+    while queue:
+        path = queue.pop()
+        if path not in files:
+            files.add(path)
+            queue += [file for name in _imported_names(path) for file in _files_of(name)]
+    return {path.as_posix() for path in files}
 
 
 def imported_libraries(files: Iterable[str]) -> set[str]:
     """Return the top-level names that the files import from neither the project nor the standard library."""
     names = {name.split(".")[0] for file in files for name in _imported_names(Path(file))}
-    return names - OURS - sys.stdlib_module_names
+    return names - PACKAGES - sys.stdlib_module_names
 
 
 def requirements_of_libraries() -> dict[str, set[str]]:
@@ -57,7 +57,7 @@ def _imported_names(path: Path) -> set[str]:
 def _files_of(name: str) -> list[Path]:
     """Return the project's files that importing a module, or a name in it, loads."""
     parts = name.split(".")
-    if parts[0] not in OURS:
+    if parts[0] not in PACKAGES:
         return []
     levels = [Path(*parts[:n]) for n in range(1, len(parts) + 1)]
     files = [file for level in levels for file in (level / "__init__.py", level.with_suffix(".py"))]

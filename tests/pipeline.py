@@ -1,4 +1,4 @@
-"""The stages, run by DVC in a clone of the project."""
+"""Run the stages by DVC in a clone of the project."""
 
 import os
 import shutil
@@ -28,20 +28,20 @@ STAGES = [
 
 
 def enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make a clone the current folder, with this Python for its stages."""
+    """Make a clone the current folder, and run its stages with this Python."""
     monkeypatch.chdir(folder)
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     monkeypatch.setenv("SLM_PROGRESS", "off")
 
 
 def reproduced() -> list[str]:
-    """Names of the stages that `dvc repro` runs, in order."""
+    """Run `dvc repro` and return the names of the stages that ran, in order."""
     with Repo() as repo:
         return [stage.name for stage in repo.reproduce()]
 
 
 def clone_that_ran(factory: pytest.TempPathFactory) -> Path:
-    """A clone whose pipeline ran once and was committed; the run is made once for all tests."""
+    """Return a clone whose pipeline has run and is committed. The run is shared by all tests."""
     shared = (
         factory.getbasetemp().parent / "ran" if "PYTEST_XDIST_WORKER" in os.environ else factory.mktemp("ran")
     )
@@ -65,7 +65,7 @@ def clone_that_ran(factory: pytest.TempPathFactory) -> Path:
 
 
 def start_pipeline(folder: Path, pipeline: dict[str, Any], params: dict[str, Any]) -> None:
-    """Make the current folder a repository of git and DVC, whose pipeline runs once and is committed."""
+    """Make the current folder a repository of git and DVC, run its pipeline and commit the results."""
     for name, values in (("dvc.yaml", pipeline), ("params.yaml", params)):
         with (folder / name).open("w", encoding="utf-8") as file:
             YAML().dump(values, file)

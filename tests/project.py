@@ -38,7 +38,7 @@ TINY = {
 
 
 def clone(folder: Path, params: dict[str, dict] = TINY) -> Path:
-    """A git repository in `folder` with the project as it is now, not only as committed, and other params."""
+    """Create a git repository in `folder` with the project's working tree and other params."""
     listed = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
     for name in filter(None, listed):
         if (ROOT / name).is_file():
@@ -57,7 +57,7 @@ def outputs(stage: dict) -> list[str]:
 
 
 def start_git(folder: Path) -> None:
-    """Make a folder a git repository with an author; one that is stays as it is."""
+    """Make a folder a git repository with an author; a repository keeps its commits."""
     git(folder, "init", "-q", "-b", "main")
     git(folder, "config", "user.name", "Test")
     git(folder, "config", "user.email", "test@example.com")
@@ -66,7 +66,7 @@ def start_git(folder: Path) -> None:
 def commit(folder: Path) -> None:
     """Commit everything."""
     git(folder, "add", "-A")
-    git(folder, "commit", "-q", "--allow-empty", "-m", "as it is")
+    git(folder, "commit", "-q", "--allow-empty", "-m", "Commit everything")
 
 
 def change_params(folder: Path, changes: dict[str, dict]) -> None:
@@ -80,7 +80,7 @@ def change_params(folder: Path, changes: dict[str, dict]) -> None:
 
 
 def run_stage(folder: Path, name: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run one stage by hand, in a process of its own."""
+    """Run a stage without DVC in a new process."""
     env = {**os.environ, **environment}
     command = [sys.executable, "-m", f"stages.{name}"]
     return subprocess.run(
@@ -89,7 +89,7 @@ def run_stage(folder: Path, name: str, **environment: str) -> subprocess.Complet
 
 
 def run_stages(*names: str) -> None:
-    """Run stages by hand in the current folder, in this process, which has imported what takes seconds."""
+    """Run stages without DVC in the current folder and in this process, which has imported torch already."""
     for name in names:
         stage.run_stage(name, import_module(f"stages.{name.partition('@')[0]}").main)
 
@@ -115,6 +115,6 @@ def _run_here(argv: list[str], main: Callable[[], None]) -> subprocess.Completed
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """What a git command prints."""
+    """Run a git command and return its output."""
     result = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
     return result.stdout

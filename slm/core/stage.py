@@ -57,7 +57,7 @@ class Stage:
         self.deps = [resolve(dep, placeholders) for dep in definition["deps"]]
         # Check each param that names a dependency, even if the stage would not read the file.
         for dep, path in zip(definition["deps"], self.deps, strict=True):
-            is_set(path, dep.strip("${}").replace("item.", f"{self.item}."))
+            is_set(path, dep.strip("${}"))
         self.files = _hash_files(self.deps, {})
         self.versions = check_versions(Path(dep) for dep in self.deps if dep.startswith("requirements/"))
         # Numbers that differ between runs, such as durations. They go to the log, not to the results.
@@ -162,18 +162,21 @@ def project_folder() -> Path:
 def read_definition(name: str, values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the definition of a stage in dvc.yaml, and the values of its placeholders ${…}.
 
-    These are the values of params.yaml and, for NAME@ITEM, the `key` and `item` of the `foreach` stage.
+    These are the values of params.yaml and, for NAME@ITEM, the `key` of the `foreach` stage. Its placeholders
+    ${item.KEY} become ${SECTION.ITEM.KEY}.
     """
     stage, _, key = name.partition("@")
     definition = read_yaml(DVC_FILE)["stages"][stage]
     if not key:
         return definition, values
-    items = get_value(values, definition["foreach"])
+    section = definition["foreach"].strip("${}")
+    items = get_value(values, section)
     names = [name for name in items if isinstance(name, str)] if isinstance(items, dict) else []
     if key not in names:
-        where = f"{PARAMS_FILE}: {definition['foreach'].strip('${}')}"
+        where = f"{PARAMS_FILE}: {section}"
         raise UserError(f"{where}: must contain {key!r}, got {', '.join(names) or 'no names'}")
-    return definition["do"], values | {"key": key, "item": items[key]}
+    deps = [dep.replace("${item.", f"${{{section}.{key}.") for dep in definition["do"]["deps"]]
+    return definition["do"] | {"deps": deps}, values | {"key": key}
 
 
 def select_params(values: dict[str, Any], params: Iterable[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""DVC's cache: the bins are in it once, as links, and nothing that the stages do writes through them."""
+"""Links to DVC's cache: bins are stored once, and no stage writes through a link."""
 
 from hashlib import md5
 from pathlib import Path
@@ -22,13 +22,13 @@ def digest(path: Path) -> str:
 
 
 def in_cache(path: Path) -> Path:
-    """Where the cache has a file's content."""
+    """Return the path of a file's content in the cache."""
     name = digest(path)
     return CACHE / name[:2] / name[2:]
 
 
 def cached() -> set[Path]:
-    """All files of the cache; each still has the content that its name tells."""
+    """Return all files of the cache, after a check that their names are the hashes of their contents."""
     files = {path for path in CACHE.rglob("*") if path.is_file()}
     assert files
     assert [path for path in files if path.parent.name + path.stem != digest(path)] == []
@@ -37,13 +37,13 @@ def cached() -> set[Path]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A project that ran."""
+    """Return a clone whose pipeline has run."""
     return clone_that_ran(tmp_path_factory)
 
 
 @pytest.fixture
 def project(folder, monkeypatch):
-    """The project that ran, as the current folder."""
+    """Enter the clone."""
     enter(folder, monkeypatch)
     return folder
 
@@ -51,7 +51,8 @@ def project(folder, monkeypatch):
 @pytest.mark.parametrize("split", SPLITS)
 def test_bin_is_stored_once(project, split):
     path = TOKENS / f"{split}.bin"
-    assert path.samefile(in_cache(path))  # one file with two names, or a symbolic link to it
+    # A hard link or a symbolic link.
+    assert path.samefile(in_cache(path))
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -64,12 +65,14 @@ def test_reruns_never_modify_the_cache(project):
     first, bins = cached(), {path: path.read_bytes() for path in TOKENS.iterdir()}
 
     change_params(project, {"tokenizer": {"vocab_size": 320}})
-    dvc("repro", "--force", "tokenize")  # takes away what it will write, the bins among it
+    # DVC deletes the outputs, including the bins, before it runs the stage.
+    dvc("repro", "--force", "tokenize")
     second = cached()
     assert first < second
 
     change_params(project, {"tokenizer": {"vocab_size": 340}})
-    run_stages(*STAGES)  # over the links
+    # Without DVC, the stages overwrite the links.
+    run_stages(*STAGES)
     assert cached() == second
     assert not any(path.samefile(in_cache(path)) for path in TOKENS.iterdir() if in_cache(path).exists())
 

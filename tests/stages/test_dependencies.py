@@ -50,7 +50,7 @@ def project_once(tmp_path_factory):
 
 @pytest.fixture
 def project(project_once, monkeypatch):
-    """Enter a copy of the project in which every stage is up to date; tests restore what they change."""
+    """Enter a clone in which every stage is up to date; tests restore the files they change."""
     enter(project_once, monkeypatch)
     return project_once
 
@@ -67,7 +67,8 @@ def edited(name, old=None, new=b"# another line\n"):
         yield
     finally:
         path.write_bytes(before)
-        os.utime(path, ns=times)  # so that DVC need not hash the file again
+        # With the old times, DVC need not hash the file again.
+        os.utime(path, ns=times)
 
 
 @contextmanager
@@ -84,7 +85,7 @@ def edited_param(section, key, value):
 
 
 def changed_stages():
-    """Return the stages whose own inputs DVC finds changed, without those that only follow."""
+    """Return the stages with changed inputs, except those that only depend on such a stage."""
     with Repo() as repo:
         status = repo.status()
     written = {out for stage in STAGES.values() for out in outputs(stage)}
@@ -92,7 +93,7 @@ def changed_stages():
 
 
 def only_outputs(changes, written):
-    """Return whether all that changed was written by earlier stages."""
+    """Return whether all changed dependencies are outputs of other stages."""
     deps = {name for change in changes if isinstance(change, dict) for name in change.get("changed deps", {})}
     return bool(deps) and deps <= written
 
@@ -150,7 +151,7 @@ def test_equal_results_stop_the_rerun(project):
 
 
 def test_editor_and_cache_files_change_nothing(project):
-    """The same files are ignored by DVC and by a stage that compares its inputs at its end."""
+    """Compare the files that DVC ignores with those that Stage.changed_inputs ignores."""
     from slm.core.stage import Stage
 
     stage = Stage("train")

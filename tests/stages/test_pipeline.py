@@ -1,4 +1,4 @@
-"""The real pipeline, driven by DVC in a temporary clone."""
+"""The real pipeline, run by DVC in a temporary clone."""
 
 import csv
 import json
@@ -24,7 +24,7 @@ def clone_once(tmp_path_factory):
 
 @pytest.fixture
 def project(clone_once, monkeypatch):
-    """The clone that ran, as the current folder; everything is put back afterwards."""
+    """Enter the clone in which the pipeline has run, and restore it afterwards."""
     enter(clone_once, monkeypatch)
     yield clone_once
     git(clone_once, "checkout", "-q", ".")
@@ -34,7 +34,7 @@ def project(clone_once, monkeypatch):
 
 
 def running(log: str) -> list[str]:
-    """Names of the stages that DVC says it runs."""
+    """Return the names of the stages that ran according to DVC's log."""
     return re.findall(r"Running stage '([\w@]+)'", log)
 
 
@@ -62,9 +62,9 @@ def test_evaluation_covers_every_validation_token(project):
 
 
 def test_samples_have_num_samples_per_prompt(project):
-    page = Path("reports/samples.md").read_text()
-    assert page.count("> **Once**") == 2
-    assert page.count("### ") == 4
+    text = Path("reports/samples.md").read_text()
+    assert text.count("> **Once**") == 2
+    assert text.count("### ") == 4
 
 
 def test_repro_without_changes_runs_nothing(project):
@@ -86,8 +86,8 @@ def test_dataset_in_params_adds_a_stage(project, caplog):
     Path("tales.txt").write_text("Once there was a bear.\nIt slept.\n", encoding="utf-8")
     assert dvc(["exp", "run", "-S", "+evaluate.datasets.tales={file:tales.txt,metric:word_perplexity}"]) == 0
     assert running(caplog.text) == ["check_names", "evaluate", "eval_dataset@tales", "report"]
-    found = json.loads(Path("reports/datasets/tales.json").read_text())["tales"]
-    assert found["word_perplexity"] > found["perplexity"] > 1
+    metrics = json.loads(Path("reports/datasets/tales.json").read_text())["tales"]
+    assert metrics["word_perplexity"] > metrics["perplexity"] > 1
     assert "tales" in Path("reports/report.html").read_text(encoding="utf-8")
     Path("tales.txt").write_text("Once there was a fox.\n", encoding="utf-8")
     assert reproduced() == ["eval_dataset@tales", "report"]
@@ -98,7 +98,8 @@ def test_experiment_params_and_curves_of_two_revisions(project, caplog):
     assert dvc(experiment) == 0
     assert running(caplog.text) == ["train", "evaluate", "sample", "eval_samples", "plot", "report"]
     rates = [line.split(",")[3] for line in Path("reports/train.csv").read_text().splitlines()]
-    assert rates[:4] == ["learning_rate", "0.000333333", "0.000666667", "0.001"]  # two steps of warm-up
+    # The peak follows two steps of warm-up.
+    assert rates[:4] == ["learning_rate", "0.000333333", "0.000666667", "0.001"]
     assert json.loads(Path("models/config.json").read_text())["model"]["n_layer"] == 2
 
     command = [sys.executable, "-m", "dvc", "plots", "diff", "HEAD", "deeper", "--json"]

@@ -1,4 +1,4 @@
-"""The recipes: only keys that differ, headers with true counts, and each runs from download to report."""
+"""The recipes: no default values, correct headers, and each runs from download to report."""
 
 import json
 import math
@@ -32,9 +32,12 @@ from tests.project import ROOT, change_params, clone, run_slm, run_stage, run_st
 
 DEFAULTS = (ROOT / "params.yaml").read_text(encoding="utf-8")
 RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
-BY_DVC = "tinystories-cpu"  # the others' stages run in this process, which has torch loaded
-TUNED = "assistant"  # whose own stages test_sft.py runs
-LARGE = {"tinystories-60m", "tinystories-768", "gpt2-tinystories"}  # which take a while even so
+# DVC runs this recipe. The stages of the other recipes run in this process, which has imported torch.
+BY_DVC = "tinystories-cpu"
+# Its additional stages are tested in test_sft.py.
+SFT_RECIPE = "assistant"
+# These are slow even when shortened.
+LARGE = {"tinystories-60m", "tinystories-768", "gpt2-tinystories"}
 SHORT = {
     "train": {
         "max_steps": 1,
@@ -67,7 +70,7 @@ def values_of(recipe):
 
 
 def changes_of(recipe):
-    """Return what a recipe's file has."""
+    """Return the keys of a recipe's file."""
     return read_yaml(path_of(recipe))
 
 
@@ -77,11 +80,11 @@ def header_of(recipe):
 
 def leaves(values, prefix=""):
     """Return the values of nested mappings by their key with dots; an empty mapping is a value."""
-    found = {}
+    result = {}
     for key, value in values.items():
         is_branch = isinstance(value, dict) and value
-        found |= leaves(value, f"{prefix}{key}.") if is_branch else {f"{prefix}{key}": value}
-    return found
+        result |= leaves(value, f"{prefix}{key}.") if is_branch else {f"{prefix}{key}": value}
+    return result
 
 
 def count_in_header(recipe):
@@ -93,7 +96,7 @@ def test_quickstart_equals_the_defaults():
 
 
 def test_assistant_is_the_quickstart_with_one_sft_run():
-    assistant = values_of(TUNED)
+    assistant = values_of(SFT_RECIPE)
     assert assistant.pop("sft").keys() == {"wishes"}
     assert {**assistant, "sft": {}} == values_of("quickstart")
 
@@ -112,10 +115,11 @@ def test_applied_recipe_changes_only_the_lines_of_its_keys(recipe):
     old, new = DEFAULTS.splitlines(), applied.splitlines()
     if recipe != "quickstart":
         assert new.pop(0) == f"# Recipe: {path_of(recipe)}"
-    if recipe == TUNED:  # new keys take new lines
-        at = next(number for number, line in enumerate(old) if line.startswith("sft:"))
-        assert new[:at] == old[:at]
-        assert new[at] == old[at].replace("{}", "  ")
+    # Only this recipe has new keys, which add lines.
+    if recipe == SFT_RECIPE:
+        i = next(number for number, line in enumerate(old) if line.startswith("sft:"))
+        assert new[:i] == old[:i]
+        assert new[i] == old[i].replace("{}", "  ")
     else:
         assert len(new) == len(old)
         assert sum(a != b for a, b in zip(old, new, strict=True)) == len(leaves(changes_of(recipe)))
@@ -149,7 +153,7 @@ def test_header_and_readme_have_the_parameter_count(recipe):
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory):
-    """TinyStories and the movie scripts, as they lie on the Hub, with few and other texts."""
+    """Serve datasets with the names and layouts of TinyStories and the movie scripts, but other texts."""
     root = tmp_path_factory.mktemp("hub")
     half = len(STORIES["train"]) // 2
     shards = {
@@ -166,16 +170,16 @@ def hub(tmp_path_factory):
 
 
 def put(root, recipe, name, columns):
-    """Write a file of the dataset that a recipe names."""
-    asked = values_of(recipe)["data"]["hub"]
-    folder = root / asked["name"] / asked["revision"] / "data"
+    """Write a file of the dataset of a recipe."""
+    dataset = values_of(recipe)["data"]["hub"]
+    folder = root / dataset["name"] / dataset["revision"] / "data"
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(columns), folder / f"{name}.parquet")
 
 
 @pytest.fixture
 def environment(hub, tmp_path, monkeypatch):
-    """What stages read of the environment; models are deleted afterwards, for they are large."""
+    """Set the environment of the stages; delete the models afterwards, because they are large."""
     variables = {
         "HF_ENDPOINT": hub.endpoint,
         "HF_HOME": str(tmp_path / "home"),
@@ -190,7 +194,7 @@ def environment(hub, tmp_path, monkeypatch):
 
 
 def prepare(folder, recipe):
-    """Write the recipe, shortened, to the folder's params; put a text where it expects the user's."""
+    """Write the shortened recipe to params.yaml, and the files that it expects."""
     (folder / "params.yaml").write_text(apply_recipe(path_of(recipe), DEFAULTS), encoding="utf-8")
     shorten(folder, recipe)
 
@@ -198,15 +202,14 @@ def prepare(folder, recipe):
 def shorten(folder, recipe):
     """Shorten the folder's params, and write the files that the recipe expects."""
     change_params(folder, SHORT)
-    if recipe == "quickstart":  # the whole of its corpus is the pipeline's own affair
+    if recipe == "quickstart":
         change_params(folder, {"data": {"max_documents": 300}})
     (folder / "data/user").mkdir(parents=True, exist_ok=True)
     (folder / "data/none").write_text("")
     if recipe == "shakespeare":
         (folder / values_of(recipe)["data"]["files"]["train"]).write_text(PLAY)
     if recipe == "gpt2-tinystories":
-        start = folder / values_of(recipe)["train"]["init_from"]
-        GPT2LMHeadModel(GPT2Config()).save_pretrained(start)
+        GPT2LMHeadModel(GPT2Config()).save_pretrained(folder / values_of(recipe)["train"]["init_from"])
 
 
 @pytest.mark.parametrize(
@@ -214,7 +217,7 @@ def shorten(folder, recipe):
     [
         pytest.param(recipe, marks=[pytest.mark.slow] if recipe in LARGE else [])
         for recipe in RECIPES
-        if recipe not in {BY_DVC, TUNED}
+        if recipe not in {BY_DVC, SFT_RECIPE}
     ],
 )
 def test_shortened_recipe_runs_from_download_to_report(environment, tmp_path, monkeypatch, recipe):
@@ -240,7 +243,7 @@ def test_dvc_runs_an_applied_recipe(environment, tmp_path, monkeypatch):
 
 
 def assert_complete(recipe):
-    """The current folder has the recipe's model, its evaluation, its samples and all of its documents."""
+    """Assert that the model, evaluation, samples and documents of the recipe are complete."""
     values = values_of(recipe)
     assert json.loads(Path("models/config.json").read_text())["model"] == values["model"]
     result = json.loads(Path("reports/eval.json").read_text())
@@ -255,14 +258,14 @@ def assert_complete(recipe):
 
 
 def expected_documents(recipe, data):
-    """The texts of each split that the recipe should find."""
+    """Return the texts of each split that the recipe should have."""
     if recipe == "quickstart":
         texts = [story.text for story in islice(stories(data["seed"]), 300)]
     elif recipe == "movie-scripts":
         texts = SCRIPTS
     elif recipe == "shakespeare":
-        cut = PLAY.rfind("\n", 0, round(len(PLAY) * 0.9)) + 1
-        return {"train": [PLAY[:cut]], "validation": [PLAY[cut:]]}
+        position = PLAY.rfind("\n", 0, round(len(PLAY) * 0.9)) + 1
+        return {"train": [PLAY[:position]], "validation": [PLAY[position:]]}
     else:
         return STORIES
     held_out = [text for text in texts if is_validation(text, data["validation_fraction"], data["seed"])]
@@ -270,12 +273,12 @@ def expected_documents(recipe, data):
 
 
 def documents():
-    """The texts of both bins."""
+    """Return the texts of both bins, by split."""
     tokenizer, end_of_text = load(Path("models/tokenizer.json")), read_meta(Path("data/tokens")).end_of_text
-    found = {}
+    texts = {}
     for split in ("train", "validation"):
         ids = open_bin(Path("data/tokens"), split)
         parts = np.split(ids, np.flatnonzero(ids == end_of_text) + 1)
         assert len(parts.pop()) == 0
-        found[split] = [decode(tokenizer, part[:-1].tolist()) for part in parts]
-    return found
+        texts[split] = [decode(tokenizer, part[:-1].tolist()) for part in parts]
+    return texts

@@ -1,4 +1,4 @@
-"""The same inputs give the same bytes."""
+"""Determinism: the same inputs give the same bytes."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Results shared through a remote, and earlier params: what was made once is not made again."""
+"""Results shared through a DVC remote and the run-cache are not recomputed."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,8 @@ from tests.pipeline import clone_that_ran, enter
 from tests.project import TINY, change_params, commit, git, run_stage
 
 COMMITTED = {"data": TINY["data"]}
-EARLIER = {"data": {"max_documents": 250}}  # another corpus, so other tokens and another model
+# Another corpus, and so other tokens and another model.
+EARLIER = {"data": {"max_documents": 250}}
 MODEL, SAMPLES = Path("models/model.safetensors"), Path("reports/samples.md")
 
 
@@ -25,7 +26,7 @@ def dvc(*arguments: str) -> None:
 
 
 def stages_run(*arguments: str) -> list[str]:
-    """The stages whose commands `dvc repro` runs: not those that it finds unchanged or in the run-cache."""
+    """Run `dvc repro` and return the stages that ran, without unchanged ones and those in the run-cache."""
     log = Path(".slm/log.jsonl")
     log.unlink(missing_ok=True)
     dvc("repro", *arguments)
@@ -33,20 +34,20 @@ def stages_run(*arguments: str) -> list[str]:
 
 
 def results() -> dict[str, bytes]:
-    """The model and every file of the reports."""
+    """Return the content of the model and of every report."""
     return {str(path): path.read_bytes() for path in [MODEL, *Path("reports").rglob("*.*")]}
 
 
 @contextmanager
 def s3_server() -> Iterator[str]:
-    """A server on loopback with a bucket `results`; gives its address."""
+    """Run a local S3 server with a bucket `results` and yield its address."""
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     with pytest.MonkeyPatch.context() as patch:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             patch.setenv(name, "test")
         for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-            patch.setenv(name, "/nonexistent")  # the user's own have no say here
+            patch.setenv(name, "/nonexistent")
         patch.setenv("NO_PROXY", "127.0.0.1")
         address = "http://{}:{}".format(*server.get_host_and_port())
         boto3.client("s3", region_name="us-east-1", endpoint_url=address).create_bucket(Bucket="results")
@@ -56,10 +57,10 @@ def s3_server() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def original(request, tmp_path_factory):
-    """A project with two remotes that committed a run and made the experiment `earlier`.
+    """Create a project with two remotes, a committed run and the experiment `earlier`.
 
-    Both are on each remote, on S3 only if a test asks for it, and on a git server; the folder is back at the
-    commit.
+    Both are pushed to a git server and to each remote (to S3 only if a test needs it). The working tree is
+    that of the commit.
     """
     is_s3_used = any("s3" in item.name for item in request.session.items)
     remotes = ["directory", *(["s3"] if is_s3_used else [])]
@@ -89,7 +90,7 @@ def original(request, tmp_path_factory):
 
 @pytest.fixture(params=["directory", pytest.param("s3", marks=pytest.mark.slow)])
 def fresh_clone(request, original, tmp_path, monkeypatch):
-    """A colleague's clone, as the current folder, after `dvc pull --run-cache`."""
+    """Enter a new clone after `dvc pull --run-cache`."""
     git(tmp_path, "clone", "-q", str(original.server), "clone")
     enter(tmp_path / "clone", monkeypatch)
     dvc("remote", "default", "--local", request.param)
@@ -101,7 +102,8 @@ def test_run_cache_restores_the_model_of_earlier_params(original, monkeypatch):
     enter(original.folder, monkeypatch)
     for params, expected in ((EARLIER, original.earlier), (COMMITTED, original.committed)):
         change_params(original.folder, params)
-        assert stages_run() == ["sample", "report"]  # their outs in git: for those DVC has no run-cache
+        # DVC has no run-cache for stages with outputs in git.
+        assert stages_run() == ["sample", "report"]
         assert results() == expected
 
 
@@ -120,8 +122,10 @@ def test_fresh_clone_pulls_the_corpus_of_earlier_params(fresh_clone):
 
 
 def test_fresh_clone_applies_an_experiment_without_training(fresh_clone, original):
-    dvc("status", "--quiet")  # fails if something changed, which the next line would take as it is
-    dvc("commit", "--force")  # the reports came with git; now the run-cache has them too
+    # Nothing may have changed, because `dvc commit` would accept it.
+    dvc("status", "--quiet")
+    # The reports came with git; this adds them to the run-cache.
+    dvc("commit", "--force")
     dvc("exp", "pull", "origin", "earlier")
     dvc("exp", "apply", "earlier")
     assert results() == original.earlier

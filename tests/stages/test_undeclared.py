@@ -1,8 +1,8 @@
-"""A stage reads and writes what dvc.yaml declares for it, and nothing else of the project.
+"""A stage reads and writes only what dvc.yaml declares for it.
 
-Each stage runs for real in a copy of the project in which the data that it does not declare are empty files
-and params.yaml has no other sections, with an eye on every file that it opens. What code of other languages
-opens (Parquet's, safetensors') goes unseen, but would be empty.
+Each stage runs in a copy of the project in which undeclared files are empty and params.yaml has only the
+declared sections. An audit hook records the files that it opens. Native code (Parquet, safetensors) opens
+files without the hook, but undeclared ones would be empty.
 """
 
 import ast
@@ -49,8 +49,10 @@ PARAMS = {
     "evaluate": {**TINY["evaluate"], "datasets": {"lines": {"file": "lines.txt", "metric": "bits_per_byte"}}},
     "sft": {"talk": {**SFT, "file": "pairs.jsonl", "tasks": None}, "other": SFT},
 }
-HIDDEN = (".git/", ".dvc/", ".slm/")  # the last is a stage's log and the states of a training, no results
-WATCHED = """
+# .slm/ has the log of the stages and the checkpoints of training, which are not results.
+HIDDEN = (".git/", ".dvc/", ".slm/")
+# Runs a stage and writes the opened files, and whether it imported torch.
+RECORD = """
 import json, os, runpy, sys
 opened = []
 def note(event, arguments):
@@ -69,7 +71,7 @@ NEED_TORCH = {"train", "evaluate", "eval_dataset", "sample", "eval_samples", "sf
 
 
 class Run(NamedTuple):
-    """A stage's run in a folder of its own: what it may read and must write, and what it opened and wrote."""
+    """A run of a stage in its own folder: declared files, contents before and after, opened files."""
 
     folder: Path
     inputs: set[str]
@@ -82,8 +84,8 @@ class Run(NamedTuple):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """The run of each stage, which saw nothing but what is declared for it."""
-    whole, found = tmp_path_factory.mktemp("whole"), {}
+    """Run each stage with only its declared inputs."""
+    whole, results = tmp_path_factory.mktemp("whole"), {}
     for name, text in FILES.items():
         (whole / name).write_text(text, encoding="utf-8")
     clone(whole, PARAMS)
@@ -94,21 +96,22 @@ def runs(tmp_path_factory):
         inputs = {str(DVC_FILE), str(PARAMS_FILE), *stage.deps}
         copy(whole, folder, inputs, outs, stage.params)
         before = files_in(folder)
-        command = [sys.executable, "-c", WATCHED, str(log), *filter(None, [script(name), stage.item])]
+        command = [sys.executable, "-c", RECORD, str(log), *filter(None, [script(name), stage.item])]
         env = {**os.environ, "SLM_PROGRESS": "off", "PYTHONDONTWRITEBYTECODE": "1"}
         result = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
-        assert result.returncode == 0, f"{name} cannot do with what it declares:\n{result.stderr}"
+        assert result.returncode == 0, f"{name} needs more than it declares:\n{result.stderr}"
         after, (opened, loaded_torch) = files_in(folder), json.loads(log.read_text())
-        found[name] = Run(folder, inputs, outs, before, after, ours(opened), loaded_torch)
+        results[name] = Run(folder, inputs, outs, before, after, project_files(opened), loaded_torch)
         for path in after.keys() - outside(after, outs):
             write(whole / path, after[path])
-    return found
+    return results
 
 
 def copy(whole, folder, inputs, outs, params):
-    """Copy the project as a stage may see it, without what it will write."""
+    """Copy the project without the outputs of a stage; files that are not its inputs become empty."""
     project = files_in(whole)
-    for name in outside(project, outs):  # DVC has removed those
+    # DVC deletes the outputs before it runs a stage.
+    for name in outside(project, outs):
         is_kept = name.endswith(".py") or not outside([name], inputs)
         write(folder / name, project[name] if is_kept else b"")
     with (folder / PARAMS_FILE).open("w", encoding="utf-8") as file:
@@ -116,13 +119,13 @@ def copy(whole, folder, inputs, outs, params):
 
 
 def declared_outs(name):
-    """What a stage is to write, with its item's name filled in."""
-    declared, values = read_definition(name, read_yaml(PARAMS_FILE))
-    return [resolve(out, values) for out in outputs(declared)]
+    """Return the declared outputs of a stage."""
+    definition, values = read_definition(name, read_yaml(PARAMS_FILE))
+    return [resolve(out, values) for out in outputs(definition)]
 
 
 def script(name):
-    """The stage whose item it is: eval_dataset, of eval_dataset@lines."""
+    """Return the name of the script: eval_dataset for eval_dataset@lines."""
     return name.partition("@")[0]
 
 
@@ -132,18 +135,19 @@ def write(path, content):
 
 
 def files_in(folder):
-    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    return {name: path.read_bytes() for name, path in found.items() if not name.startswith(HIDDEN)}
+    """Return the content of each file by its path in the folder, without hidden ones."""
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return {name: path.read_bytes() for name, path in files.items() if not name.startswith(HIDDEN)}
 
 
-def ours(opened):
-    """Return the opened files that lie in the project, without what Python tries on importing a module."""
+def project_files(opened):
+    """Return the opened files in the project, without bytecode."""
     skipped = ("..", "__editable__", *HIDDEN)
     return {name for name in opened if not name.startswith(skipped) and "__pycache__" not in name}
 
 
 def sections(name):
-    """The sections of params.yaml that dvc.yaml declares for a stage, if only a key of them."""
+    """Return the sections of params.yaml of which dvc.yaml declares all or a key for a stage."""
     return {param.partition(".")[0] for param in declared(name).get("params", [])}
 
 
@@ -158,13 +162,13 @@ def sections_of(stage):
 
 
 def declared(name):
-    """What dvc.yaml says of a stage."""
-    found = read_yaml(ROOT / DVC_FILE)["stages"][script(name)]
-    return found.get("do", found)
+    """Return the definition of a stage in dvc.yaml."""
+    definition = read_yaml(ROOT / DVC_FILE)["stages"][script(name)]
+    return definition.get("do", definition)
 
 
 def outside(names, folders):
-    """The names that are none of these files and lie in none of these folders."""
+    """Return the names that are neither these files nor in these folders."""
     allowed = {Path(folder) for folder in folders}
     return {name for name in names if not allowed & {Path(name), *Path(name).parents}}
 
@@ -193,7 +197,7 @@ def test_stage_writes_only_its_declared_outputs(name, runs):
 @pytest.mark.parametrize("name", STAGES)
 def test_stage_reads_only_its_declared_inputs(name, runs):
     run = runs[name]
-    assert {str(PARAMS_FILE), f"stages/{script(name)}.py"} <= run.opened, "the eye is blind"
+    assert {str(PARAMS_FILE), f"stages/{script(name)}.py"} <= run.opened, "the audit hook recorded nothing"
     assert not outside(run.opened, {*run.inputs, *run.outs, ".dvcignore"})
 
 
@@ -216,9 +220,9 @@ def test_sft_stage_reads_only_its_own_run(runs):
 def test_only_core_modules_read_params_yaml(monkeypatch):
     monkeypatch.chdir(ROOT)
     files = set.union(*(imported_files(Path(f"stages/{name}.py")) for name in SCRIPTS))
-    ways = re.compile(r"read_yaml|YAML\(|Params\.load\(|PARAMS_FILE\.|params_show")
-    found = {file for file in files if ways.search(Path(file).read_text(encoding="utf-8"))}
-    assert found == {"slm/core/config.py", "slm/core/stage.py"}
+    pattern = re.compile(r"read_yaml|YAML\(|Params\.load\(|PARAMS_FILE\.|params_show")
+    readers = {file for file in files if pattern.search(Path(file).read_text(encoding="utf-8"))}
+    assert readers == {"slm/core/config.py", "slm/core/stage.py"}
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -1,4 +1,4 @@
-"""A params file from somebody else is data: it runs no command and deletes no file."""
+"""An untrusted params file runs no command and deletes no file."""
 
 import re
 import subprocess
@@ -41,7 +41,7 @@ def project_once(tmp_path_factory):
 
 @pytest.fixture
 def project(project_once, monkeypatch):
-    """Enter a clone with files of the user's inside it, in models/ and beside it; they must survive."""
+    """Enter a clone with user files in it and beside it, and check at the end that they still exist."""
     files = [project_once / name for name in ("mine", "data/user", "models/mine", "slm/mine")]
     files += [project_once.parent / "outside/dvc"]
     files = [folder / "text.txt" for folder in files]

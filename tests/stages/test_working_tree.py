@@ -16,7 +16,7 @@ LICENSE = '"license": "MIT"'
 
 @pytest.fixture
 def other(tmp_path, monkeypatch):
-    """A second clone, whose download stage writes its own place as the license of the corpus."""
+    """Enter a second clone, whose download stage writes its own path as the license of the corpus."""
     clone(tmp_path)
     sources = tmp_path / "slm/data/sources.py"
     code = sources.read_text(encoding="utf-8")
@@ -32,7 +32,7 @@ def run(*command):
 
 
 def test_package_is_installed_from_a_checkout():
-    urls = [found.read_text("direct_url.json") for found in distributions(name="slm")]
+    urls = [package.read_text("direct_url.json") for package in distributions(name="slm")]
     assert any(json.loads(url)["dir_info"]["editable"] for url in urls if url), (
         "pip install -r requirements.txt"
     )
