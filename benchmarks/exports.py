@@ -177,7 +177,7 @@ def main() -> None:
     models = {str(path): (load_model(path), load(path / "tokenizer.json")) for path in args.folders}
     like, tokenizer = models[str(first)]
     models |= {f"random: {name}": (random_model(like, v), tokenizer) for name, v in VARIANTS.items()}
-    header = ["model", "target", "largest difference", "their standard deviation", "equal tokens"]
+    header = ["model", "target", "largest difference", "standard deviation of the logits", "equal tokens"]
     print(f"| {' | '.join(header)} |\n|---|---|---:|---:|---:|", flush=True)
     for name, (model, tokens) in models.items():
         with TemporaryDirectory() as folder:

@@ -21,7 +21,7 @@ print(tokenizer.decode(model.generate(**ids, max_new_tokens=200)[0], skip_specia
 CONTEXT = {
     "gpt2": "It has {size:,} positions: a text, with the `<|endoftext|>` before it, cannot be longer.",
     "nanochat": (
-        "It was trained to attend to at most {size:,} tokens, but NanoChat's class attends to all of a "
+        "It was trained to attend to at most {size:,} tokens, but NanoChat's class attends to the entire "
         "text: keep a text, with the `<|endoftext|>` before it, within {size:,} tokens."
     ),
     "qwen3": "It attends to at most {size:,} tokens (`sliding_window`), in a text of any length.",

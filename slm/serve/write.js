@@ -98,7 +98,10 @@ function showMenu(token) {
   token.span.classList.add("selected");
   menu.replaceChildren(make("p", { textContent: "Top alternatives" }));
   for (const [name, logprob] of Object.entries(token.top).sort((a, b) => b[1] - a[1])) {
-    const button = make("button", { type: "button", disabled: name === token.name || name.startsWith("bytes:") });
+    // A token that is not valid UTF-8 cannot be part of a prompt.
+    const isSampled = name === token.name;
+    const button = make("button", { type: "button", disabled: isSampled || name.startsWith("bytes:") });
+    button.classList.toggle("sampled", isSampled);
     button.append(make("b", { textContent: label(name) }), make("span", { textContent: percent(logprob) }));
     button.onclick = () => replaceToken(token, name, logprob);
     menu.append(button);

@@ -39,7 +39,7 @@ from slm.model.gpt import count_params, cross_entropy, new_gpt
 from slm.model.huggingface import to_weights
 from slm.tokenizer.tokenizer import END_OF_TEXT
 from slm.train.params import learning_rate
-from tests.exporting import BLOCK_SIZE, random_model, small_tokenizer
+from tests.export_models import BLOCK_SIZE, random_model, small_tokenizer
 from tests.tiny import model_params, sample_params, train_params
 
 SHAPE = Shape(n_layer=2, n_head=3, n_embd=12, block_size=8, vocab_size=11)

@@ -29,7 +29,7 @@ def parser_of(command: str) -> argparse.ArgumentParser:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_describes_the_command_and_each_argument_with_its_default(command):
+def test_help_has_description_and_defaults(command):
     parser = parser_of(command)
     assert parser.description
     for action in parser._actions[1:]:

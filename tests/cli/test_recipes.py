@@ -1,4 +1,4 @@
-"""The command that applies a recipe, in small git repositories."""
+"""`slm recipe`, in small git repositories."""
 
 import shutil
 import subprocess
@@ -17,7 +17,7 @@ DEFAULTS = (ROOT / "params.yaml").read_text(encoding="utf-8")
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A git repository with committed defaults and two recipes, as the current folder."""
+    """Create a git repository with committed defaults and three recipes; make it the current folder."""
     (tmp_path / "params.yaml").write_text(DEFAULTS, encoding="utf-8")
     (tmp_path / "recipes").mkdir()
     write_recipe(tmp_path, "wide", "# A wide model.\n# Cost: high.\n\nmodel:\n  n_embd: 512\n")
@@ -34,14 +34,14 @@ def write_recipe(project, name, text):
 
 
 def apply(*arguments):
-    """Apply a recipe, which must succeed; return what is printed."""
+    """Apply a recipe, which must succeed; return stdout."""
     result = run_slm("recipe", *arguments)
     assert (result.returncode, result.stderr) == (0, "")
     return result.stdout
 
 
 def refuse(*arguments):
-    """Try to apply a recipe, which must fail without a trace; return the error."""
+    """Apply a recipe, which must fail and leave params.yaml unchanged; return the error."""
     before = params()
     result = run_slm("recipe", *arguments)
     assert result.returncode == 1
@@ -133,12 +133,12 @@ def test_project_in_a_subfolder_of_the_repository(project, monkeypatch):
 
 
 def test_path_is_a_recipe(project):
-    (project / "theirs.yaml").write_text("# Theirs.\n\nsample:\n  prompts: ['a', \"b\"]\n")
-    apply("./theirs.yaml")
-    assert params() == f"{MARK}theirs.yaml\n" + DEFAULTS.replace(
+    (project / "other.yaml").write_text("# Other.\n\nsample:\n  prompts: ['a', \"b\"]\n")
+    apply("./other.yaml")
+    assert params() == f"{MARK}other.yaml\n" + DEFAULTS.replace(
         '["", "Once upon a time there was a"]', "['a', \"b\"]"
     )
-    apply("theirs.yaml")
+    apply("other.yaml")
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_path_is_a_recipe(project):
         ("data: {files: {train: !include /etc/passwd}}\n", "bad.yaml:1: not valid YAML"),
     ],
 )
-def test_wrong_recipe_is_refused_in_one_line_before_params_is_touched(project, text, line):
+def test_wrong_recipe_is_refused_in_one_line(project, text, line):
     (project / "bad.yaml").write_text(text)
     error = refuse("bad.yaml")
     assert error.startswith(line)
@@ -176,18 +176,18 @@ def test_unknown_name_lists_the_names(project):
     )
 
 
-def test_without_a_repository_the_error_states_what_is_needed(project):
+def test_missing_repository_is_reported(project):
     shutil.rmtree(project / ".git")
     assert "commit it first: git init" in refuse("wide")
 
 
-def test_without_a_commit_the_error_states_what_is_needed(project):
+def test_missing_commit_is_reported(project):
     shutil.rmtree(project / ".git")
     git(project, "init", "-q")
     assert "commit it first: git init" in refuse("wide")
 
 
-def test_without_a_committed_params_file_the_error_states_what_is_needed(project):
+def test_uncommitted_params_file_is_reported(project):
     shutil.rmtree(project / ".git")
     start_git(project)
     git(project, "add", "recipes")
@@ -195,7 +195,7 @@ def test_without_a_committed_params_file_the_error_states_what_is_needed(project
     assert "commit the defaults first: git add params.yaml && git commit" in refuse("wide")
 
 
-def test_without_git_the_error_states_what_is_needed(project, monkeypatch):
+def test_missing_git_is_reported(project, monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert refuse("wide") == "git: not installed; recipes are applied to the committed params.yaml"
 
@@ -216,9 +216,9 @@ def test_dvc_exp_run_follows_a_recipe(project):
     dvc("exp", "run", "-q", "-S", "sample.seed=3", "-n", "second")
     assert sizes(Path("out.yaml")) == (9, 128)
     refs = git(project, "for-each-ref", "--format=%(refname)", "refs/exps").split()
-    found = {ref.rpartition("/")[2]: git(project, "show", f"{ref}:params.yaml") for ref in refs}
-    assert "n_embd: 512" in found["first"]
-    assert "n_layer: 9" in found["second"]
+    by_name = {ref.rpartition("/")[2]: git(project, "show", f"{ref}:params.yaml") for ref in refs}
+    assert "n_embd: 512" in by_name["first"]
+    assert "n_layer: 9" in by_name["second"]
 
 
 def dvc(*arguments):

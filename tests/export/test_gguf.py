@@ -20,7 +20,7 @@ from slm.model.huggingface import to_weights
 from slm.tokenizer.tokenizer import END_OF_TEXT, encode, train_bpe
 from slm.train.trainer import train
 from storygrammar.grammar.generator import stories
-from tests.exporting import BLOCK_SIZE, MODELS, TEXT, random_model, small_tokenizer
+from tests.export_models import BLOCK_SIZE, MODELS, TEXT, random_model, small_tokenizer
 from tests.tiny import file_size_limit, model_params, sample_params, train_params
 
 EXPORTABLE = ("gpt2", "swiglu")

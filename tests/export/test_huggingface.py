@@ -14,7 +14,7 @@ from slm.generate.batch import generate
 from slm.model.gpt import count_params
 from slm.model.huggingface import model_type
 from slm.tokenizer.tokenizer import END_OF_TEXT, encode
-from tests.exporting import BLOCK_SIZE, MODELS, TEXT, write_project
+from tests.export_models import BLOCK_SIZE, MODELS, TEXT, write_project
 from tests.project import run_slm
 from tests.tiny import file_size_limit, sample_params
 

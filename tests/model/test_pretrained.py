@@ -14,7 +14,7 @@ from slm.export.huggingface import write_folder
 from slm.model.gpt import count_params, load_model, new_gpt
 from slm.model.huggingface import read_pretrained
 from slm.train.trainer import train
-from tests.exporting import MODELS, random_model, write_project
+from tests.export_models import MODELS, random_model, write_project
 from tests.tiny import model_params, train_params
 from tests.train.test_trainer import VOCAB, windows
 

@@ -13,7 +13,7 @@ from slm.generate.params import generation_params
 from slm.serve.params import MAX_PROMPT_TOKENS, ChatRequest
 from slm.sft import chat
 from slm.sft.conversations import Turn
-from tests.serving import check_disconnect_aborts, idle_engine, openai_client, post, serving, tiny_generator
+from tests.server import check_disconnect_aborts, idle_engine, openai_client, post, serving, tiny_generator
 
 PROMPT = {"role": "user", "content": "Once"}
 ANSWER = {"role": "assistant", "content": "upon a time"}

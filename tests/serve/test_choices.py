@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from slm.generate.batch import SampledToken, Sequence
 from slm.generate.params import generation_params
 from slm.serve.choices import Choice
-from tests.serving import TEXT, tiny_generator
+from tests.server import TEXT, tiny_generator
 
 GENERATOR = tiny_generator()
 END = GENERATOR.end_of_text

@@ -15,7 +15,7 @@ from benchmarks.serve import run_clients
 from slm.generate.batch import generate
 from slm.serve import engine as engines
 from slm.tokenizer.tokenizer import encode
-from tests.serving import (
+from tests.server import (
     check_disconnect_aborts,
     generate_texts,
     idle_engine,

@@ -10,8 +10,8 @@ from slm.serve.page import render_page
 from slm.serve.params import CompletionRequest
 from slm.tokenizer.tokenizer import encode
 from tests.browser import needs_browser
-from tests.clicking import run_script
-from tests.serving import tiny_generator
+from tests.page_script import run_script
+from tests.server import tiny_generator
 from tests.tiny import sample_params
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from slm.sft import chat
 from tests.browser import needs_browser
-from tests.clicking import run_script
-from tests.serving import tiny_generator
+from tests.page_script import run_script
+from tests.server import tiny_generator
 
 # Selects the tab with the keyboard, sends two messages and an empty one, starts and stops a long answer,
 # provokes an error, and starts a new conversation.

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slm.serve.params import MAX_BODY_BYTES, MAX_PROMPT_TOKENS, CompletionRequest
-from tests.serving import post, serving, tiny_generator
+from tests.server import post, serving, tiny_generator
 
 
 @pytest.fixture(scope="module")

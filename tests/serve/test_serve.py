@@ -15,7 +15,7 @@ import pytest
 from slm.model.gpt import save_model
 from tests.imports import imported_files
 from tests.project import ROOT, run_slm
-from tests.serving import tiny_generator
+from tests.server import tiny_generator
 
 
 @pytest.fixture

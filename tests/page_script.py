@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse
 from slm.inference import TextGenerator
 from slm.serve.page import render_page
 from tests.browser import open_page
-from tests.serving import serving, wait_for
+from tests.server import serving, wait_for
 
 # Appended to the page: runs a test's script and sends the object `seen` that it fills.
 SCRIPT = """<script type="module">
