@@ -35,7 +35,7 @@ def main(stage: Stage) -> None:
         weights=model.state_dict(),
     )
     stage.measured.update(result.measured)
-    # The folder holds all that is needed to use the model.
+    # With the tokenizer, the folder is a complete model.
     write_text(out / "tokenizer.json", Path("models/tokenizer.json").read_text(encoding="utf-8"))
     reports = Path("reports/sft") / stage.item
     details = SFTTrainDetails(

@@ -140,7 +140,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run from the folder that holds it") from None
+        raise UserError(f"{path}: no such file; run from the project folder") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 at byte {error.start}") from None
     except MarkedYAMLError as error:

@@ -9,7 +9,7 @@ from slm.core.files import Count, Details, Fraction
 
 
 class Story(StrictModel):
-    """A line of samples.jsonl: a sample without a prompt, and what the checks say about it."""
+    """A line of samples.jsonl: a sample without a prompt, and the results of the checks."""
 
     temperature: float
     # Number within its temperature, from 1.

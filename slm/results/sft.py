@@ -33,7 +33,7 @@ class SFTScores(SFTMetrics):
 
 
 class SFTDetails(Details):
-    """models/NAME.eval.json: the fine-tuned model beside the base model."""
+    """models/NAME.eval.json: the fine-tuned model and the base model."""
 
     sft: SFTScores
     base: SFTScores

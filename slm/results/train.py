@@ -39,7 +39,7 @@ class TrainMetrics(StrictModel):
 
 
 class TrainSummary(StrictModel):
-    """The facts about a training run that are the same whenever it is repeated."""
+    """The properties of a training run that are the same in every repetition."""
 
     steps: Count
     stopped_early: bool

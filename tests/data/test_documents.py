@@ -118,7 +118,8 @@ def test_error_in_the_source_keeps_the_old_corpus(tmp_path):
 def test_full_disk_is_reported_and_leaves_no_file(tmp_path):
     texts = np.random.default_rng(0).integers(2**62, size=(100, 10_000)).astype(str)
     corpus = [*(Document("train", " ".join(text)) for text in texts), HELD_OUT]
-    for limit in (100, 1_000_000):  # bytes: none of the texts, or some row groups of them
+    # With these limits in bytes, no text or some row groups can be written.
+    for limit in (100, 1_000_000):
         with (
             file_size_limit(limit),
             pytest.raises(UserError, match=r"parquet: could not be written: .*too large"),

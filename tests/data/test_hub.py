@@ -142,8 +142,8 @@ def test_revision_is_a_branch_or_a_commit(hub, revision):
 def test_fraction_is_held_out_without_a_validation_split(hub):
     scripts = [f"<b>INT. HOUSE {n}</b>\n" + "\t\x0b\x00Line. " * 300 for n in range(40)]
     put(hub, "owner/movies", shards({"train": [scripts]}, column="Script"))
-    asked = {"text_column": "Script", "validation_split": None, "validation_fraction": 0.3}
-    train, validation, _, total = read("owner/movies", **asked)
+    changes = {"text_column": "Script", "validation_split": None, "validation_fraction": 0.3}
+    train, validation, _, total = read("owner/movies", **changes)
     assert validation == [script for script in scripts if is_validation(script, 0.3, 1)]
     assert 0 < len(validation) < 30
     assert train == [script for script in scripts if script not in validation]
@@ -277,8 +277,8 @@ def test_download_exits_after_max_documents(project, hub, kind):
         pq.write_table(pa.table({"text": texts}), folder / "train.parquet", row_group_size=500)
     else:
         (folder / "train.jsonl").write_text("".join(f'{{"text": "{text}"}}\n' for text in texts))
-    asked = {"max_documents": 700, "hub": {**HUB, "name": name, "validation_split": None}}
-    change_params(project, {"data": asked})
+    changes = {"max_documents": 700, "hub": {**HUB, "name": name, "validation_split": None}}
+    change_params(project, {"data": changes})
     result = run_stage(project, "download", HF_ENDPOINT=hub.endpoint)
     assert result.returncode == 0, result.stderr
     summary = json.loads((project / "data/corpus/summary.json").read_text())

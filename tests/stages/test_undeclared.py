@@ -85,16 +85,16 @@ class Run(NamedTuple):
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Run each stage with only its declared inputs."""
-    whole, results = tmp_path_factory.mktemp("whole"), {}
+    source, results = tmp_path_factory.mktemp("source"), {}
     for name, text in FILES.items():
-        (whole / name).write_text(text, encoding="utf-8")
-    clone(whole, PARAMS)
+        (source / name).write_text(text, encoding="utf-8")
+    clone(source, PARAMS)
     for name in STAGES:
         folder, log = tmp_path_factory.mktemp(name), tmp_path_factory.mktemp("log") / "opened.json"
-        with chdir(whole):
+        with chdir(source):
             stage, outs = Stage(name), declared_outs(name)
         inputs = {str(DVC_FILE), str(PARAMS_FILE), *stage.deps}
-        copy(whole, folder, inputs, outs, stage.params)
+        copy(source, folder, inputs, outs, stage.params)
         before = files_in(folder)
         command = [sys.executable, "-c", RECORD, str(log), *filter(None, [script(name), stage.item])]
         env = {**os.environ, "SLM_PROGRESS": "off", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -103,13 +103,13 @@ def runs(tmp_path_factory):
         after, (opened, loaded_torch) = files_in(folder), json.loads(log.read_text())
         results[name] = Run(folder, inputs, outs, before, after, project_files(opened), loaded_torch)
         for path in after.keys() - outside(after, outs):
-            write(whole / path, after[path])
+            write(source / path, after[path])
     return results
 
 
-def copy(whole, folder, inputs, outs, params):
+def copy(source, folder, inputs, outs, params):
     """Copy the project without the outputs of a stage; files that are not its inputs become empty."""
-    project = files_in(whole)
+    project = files_in(source)
     # DVC deletes the outputs before it runs a stage.
     for name in outside(project, outs):
         is_kept = name.endswith(".py") or not outside([name], inputs)

@@ -19,7 +19,7 @@ DATASET = {"file": "data/none", "metric": "bits_per_byte"}
 ITEMS = {"sft": SFT, "evaluate.datasets": DATASET}
 EXPECTED = "a name must be letters, digits, _ and -, not beginning with -, got"
 NAMES = ["x; touch MARKER", "$(touch MARKER)", "-m", "a b", "é"]
-# Names that lead to another path, inside the project, whose folder is `project`, or beside it.
+# Names that lead to another path inside or outside the project, whose folder is `project`.
 PATHS = ["../mine", "x/../../mine", "../data/user", "../slm", "../../project/mine", "../project/slm/mine"]
 PATHS += ["../../outside/dvc", "../../../outside/dvc", "/mine", "mine/text", "..", ".", "../models"]
 COMMANDS = [

@@ -108,22 +108,22 @@ def test_truncated_or_missing_bin_is_refused(tmp_path):
 
 
 def test_corrupt_corpus_leaves_no_tokens(tmp_path):
-    make(tmp_path / "whole", "bpe")
-    corpus = tmp_path / "whole/corpus"
+    make(tmp_path / "valid", "bpe")
+    corpus = tmp_path / "valid/corpus"
     (corpus / "validation.parquet").write_bytes(b"PAR1")
     params = TokenizerParams(type="bpe", vocab_size=300)
     with pytest.raises(UserError, match=r"validation\.parquet: not a valid Parquet file"):
         write_bins(corpus, tmp_path / "tokens", tmp_path / "models/tokenizer.json", params)
-    assert [path for path in tmp_path.rglob("*") if path.is_file() and "whole" not in path.parts] == []
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and "valid" not in path.parts] == []
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "bpe"])
 def test_full_disk_leaves_no_tokens(tmp_path, kind):
-    make(tmp_path / "whole", kind)
+    make(tmp_path / "valid", kind)
     params = TokenizerParams(type=kind, vocab_size=300)
     with file_size_limit(1000), pytest.raises(UserError, match=r"train\.bin: could not be written: "):
-        write_bins(tmp_path / "whole/corpus", tmp_path / "tokens", tmp_path / "models/tokenizer.json", params)
-    assert [path for path in tmp_path.rglob("*") if path.is_file() and "whole" not in path.parts] == []
+        write_bins(tmp_path / "valid/corpus", tmp_path / "tokens", tmp_path / "models/tokenizer.json", params)
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and "valid" not in path.parts] == []
 
 
 @pytest.mark.parametrize("blocked", ["tokens/meta.json", "models/tokenizer.json", "tokens/validation.bin"])
