@@ -9,7 +9,8 @@ import torch
 from tokenizers import Tokenizer
 
 from slm.core.progress import Progress
-from slm.model.gpt import GPT, IGNORE_INDEX, cross_entropy
+from slm.model.gpt import GPT, cross_entropy
+from slm.model.layers import IGNORE_INDEX
 from slm.results.eval import PairScore
 from slm.tokenizer.tokenizer import encode
 from storygrammar.minimal_pairs import PHENOMENA, Pair, pairs

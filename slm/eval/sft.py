@@ -15,7 +15,8 @@ from slm.core.progress import Progress
 from slm.eval.constraints import satisfied_values
 from slm.generate.batch import generate
 from slm.generate.params import DEFAULTS, SampleParams
-from slm.model.gpt import GPT, IGNORE_INDEX, cross_entropy
+from slm.model.gpt import GPT, cross_entropy
+from slm.model.layers import IGNORE_INDEX
 from slm.sft.chat import render
 from slm.sft.conversations import Conversation, Turn
 from slm.tokenizer.tokenizer import decode, encode, end_of_text_id

@@ -44,6 +44,7 @@ from slm.core.config import validate
 from slm.core.errors import UserError
 from slm.core.files import atomic_write, read_json, write_json
 from slm.model.layers import (
+    IGNORE_INDEX,
     MLP,
     KVCache,
     Linear,
@@ -51,14 +52,13 @@ from slm.model.layers import (
     attend,
     attention_mask,
     linear,
+    linear_cross_entropy,
     norm,
     rotary_angles,
     rotate,
 )
 from slm.model.params import ModelConfig, ModelParams
 
-# Targets with this value do not count in the loss.
-IGNORE_INDEX = -1
 # GPT-2's standard deviation of initial weights.
 INIT_STD = 0.02
 # A norm follows the embedding, so this scale does not change the output, only how fast the embedding learns.
@@ -68,7 +68,7 @@ WEIGHTS = "model.safetensors"
 
 
 class GPT(nn.Module):
-    """A language model: token ids in, logits of the next token out. GPT2 and RopeGPT implement `forward`."""
+    """A language model: token ids in, logits of the next token out. GPT2 and RopeGPT implement `hidden`."""
 
     def __init__(self, params: ModelParams, vocab_size: int):
         super().__init__()
@@ -93,11 +93,27 @@ class GPT(nn.Module):
         `ids` is (B, T), the logits are (B, T, V) or (B, last, V). With a cache, `ids` continue the cached
         sequences.
         """
+        x = self.hidden(ids, cache)
+        # With a large vocabulary the head is most of the work.
+        return linear(x if last is None else x[:, -last:], self.head_weight)
+
+    def loss(self, ids: Tensor, targets: Tensor, reduction: str = "sum") -> Tensor:
+        """Return the cross-entropy in nats of `targets`, which follow the last positions of `ids` (B, T).
+
+        `targets` is (B, L) with L ≤ T; IGNORE_INDEX does not count. `reduction` is "sum" or "none": (B, L).
+        The logits of a large batch never exist as a whole.
+        """
+        x = self.hidden(ids)[:, -targets.size(1) :]
+        losses = linear_cross_entropy(x.flatten(0, 1), self.head_weight, targets.flatten(), reduction)
+        return losses if reduction == "sum" else losses.view_as(targets)
+
+    def hidden(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Return the input of the output head (B, T, C)."""
         raise NotImplementedError
 
 
 class GPT2(GPT):
-    """The GPT-2 architecture. `forward` raises ValueError for more than block_size tokens."""
+    """The GPT-2 architecture. `hidden` raises ValueError for more than block_size tokens."""
 
     def __init__(self, params: ModelParams, vocab_size: int):
         super().__init__(params, vocab_size)
@@ -106,7 +122,7 @@ class GPT2(GPT):
         self.final_norm = nn.LayerNorm(params.n_embd, bias=params.bias)
         init_gpt2(self)
 
-    def forward(self, ids: Tensor, last: int | None = None, cache: KVCache | None = None) -> Tensor:
+    def hidden(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
         n_tokens, block_size = ids.size(1), self.params.block_size
         context_length = n_tokens if cache is None else cache.length + n_tokens
         if context_length > block_size:
@@ -122,10 +138,7 @@ class GPT2(GPT):
             x = block(x, mask, cache)
         if cache is not None:
             cache.advance(n_tokens)
-        # With a large vocabulary the head is most of the work.
-        if last is not None:
-            x = x[:, -last:]
-        return linear(self.final_norm(x), self.head_weight)  # (B, T, V)
+        return self.final_norm(x)  # (B, T, C)
 
 
 class GPT2Block(nn.Module):
@@ -175,7 +188,7 @@ class RopeGPT(GPT):
     def head_weight(self) -> Tensor:
         return self.token_embedding.weight if self.head is None else self.head.weight
 
-    def forward(self, ids: Tensor, last: int | None = None, cache: KVCache | None = None) -> Tensor:
+    def hidden(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
         n_tokens = ids.size(1)
         if cache is None:
             positions = torch.arange(n_tokens, device=ids.device)  # (T,)
@@ -189,9 +202,7 @@ class RopeGPT(GPT):
             x = block(x, rotation, mask, cache)
         if cache is not None:
             cache.advance(n_tokens)
-        if last is not None:
-            x = x[:, -last:]
-        return linear(norm(x), self.head_weight)  # (B, T, V)
+        return norm(x)  # (B, T, C)
 
 
 class RopeBlock(nn.Module):

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from slm.core.errors import UserError
 from slm.data.documents import is_validation
-from slm.model.gpt import IGNORE_INDEX
+from slm.model.layers import IGNORE_INDEX
 from slm.sft.chat import segments
 from slm.sft.conversations import Conversation, Turn, read_conversations
 from slm.sft.params import SFTRun

@@ -6,15 +6,16 @@ from typing import Any
 import psutil
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW, Muon, Optimizer
+from torch.optim import AdamW, Optimizer
 
 from slm.core.config import PARAMS_FILE
 from slm.core.errors import UserError
 from slm.model.device import keep_freed_memory, pick_dtype, setup_torch, should_compile
-from slm.model.gpt import count_params, cross_entropy, meta_gpt, new_gpt
+from slm.model.gpt import count_params, meta_gpt, new_gpt
 from slm.model.params import ModelParams
 from slm.results.train import TrainPoint, ValidationPoint
 from slm.train.distributed import all_gather, rank
+from slm.train.muon import Muon
 from slm.train.params import TrainParams
 
 MUON_MOMENTUM = 0.95
@@ -55,7 +56,7 @@ class TrainState:
 
     def loss_sum(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Return the loss in nats, summed over the targets (B, T)."""
-        return cross_entropy(self.model(inputs), targets, reduction="sum")
+        return self.model.loss(inputs, targets)
 
     def resolved(self) -> dict[str, Any]:
         """Return the values that `auto` resolved to; they can change the result."""
@@ -193,7 +194,6 @@ def build_optimizers(model: nn.Module, params: TrainParams) -> list[Optimizer]:
                 lr=params.learning_rate,
                 weight_decay=params.weight_decay,
                 momentum=MUON_MOMENTUM,
-                adjust_lr_fn="match_rms_adamw",
             )
         )
     return optimizers

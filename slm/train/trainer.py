@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from slm.core.progress import Progress
 from slm.model.device import autocast
-from slm.model.gpt import IGNORE_INDEX, count_params, save_model
+from slm.model.gpt import count_params, save_model
+from slm.model.layers import IGNORE_INDEX
 from slm.model.params import ModelParams
 from slm.results.train import TrainMetrics, TrainPoint, TrainSummary, ValidationPoint
 from slm.train.checkpoints import Checkpointer, RunInputs

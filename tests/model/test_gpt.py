@@ -5,7 +5,9 @@ import math
 import pytest
 import torch
 
-from slm.model.gpt import GPT, IGNORE_INDEX, count_params, cross_entropy, new_gpt
+from slm.model import layers
+from slm.model.gpt import GPT, count_params, cross_entropy, new_gpt
+from slm.model.layers import IGNORE_INDEX
 from slm.model.params import ModelConfig
 from tests.tiny import model_params, shaken
 
@@ -124,6 +126,38 @@ def test_gpt2_head_is_tied():
     with torch.no_grad():
         model.token_embedding.weight[7] *= 2  # not among the inputs
     torch.testing.assert_close(model(ids)[..., 7], 2 * before[..., 7])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_chunked_loss_and_gradients_match_plain_ones(monkeypatch, dtype):
+    model = shaken(VOCAB, dropout=0.0)
+    ids, targets = torch.randint(VOCAB, (2, 3, 8), generator=torch.Generator().manual_seed(0))
+    targets[0, :3] = IGNORE_INDEX
+
+    def loss_and_gradients() -> list[torch.Tensor]:
+        model.zero_grad()
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            loss = model.loss(ids, targets) / 21
+        loss.backward()
+        return [loss, *(parameter.grad for parameter in model.parameters())]
+
+    expected = loss_and_gradients()
+    # 5 of the 24 positions at a time.
+    monkeypatch.setattr(layers, "MAX_LOGITS", 5 * VOCAB)
+    tolerance = 1e-6 if dtype == torch.float32 else 2e-2
+    for a, b in zip(loss_and_gradients(), expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+
+
+def test_chunked_loss_per_token_matches_plain_one(monkeypatch):
+    model = shaken(VOCAB)
+    ids, targets = torch.randint(VOCAB, (2, 3, 8), generator=torch.Generator().manual_seed(0))
+    targets = targets[:, -4:]
+    with torch.no_grad():
+        expected = cross_entropy(model(ids, last=4), targets, "none").view_as(targets)
+        monkeypatch.setattr(layers, "MAX_LOGITS", 5 * VOCAB)
+        torch.testing.assert_close(model.loss(ids, targets, "none"), expected)
+        torch.testing.assert_close(model.loss(ids, targets), expected.sum())
 
 
 def test_cross_entropy_skips_ignore_index():

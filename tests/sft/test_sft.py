@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 
 from slm.core.errors import UserError
 from slm.eval.sft import answer_loss, answer_turns, converse, sampling_params
-from slm.model.gpt import IGNORE_INDEX, new_gpt
+from slm.model.gpt import new_gpt
+from slm.model.layers import IGNORE_INDEX
 from slm.sft.chat import render
 from slm.sft.conversations import Turn
 from slm.sft.data import SFTBatches, load_batches, to_rows

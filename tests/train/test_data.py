@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slm.model.gpt import IGNORE_INDEX
+from slm.model.layers import IGNORE_INDEX
 from slm.train.data import training_batch, validation_batch, validation_windows, windows_per_epoch
 
 sizes = st.integers(1, 40)
