@@ -4,19 +4,21 @@ Shapes: B sequences, T new tokens, S key positions, C = n_embd, H heads, D = hea
 """
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from slm.model.params import ModelParams
 
 NORM_EPS = 1e-6
 # Targets with this value do not count in the loss.
 IGNORE_INDEX = -1
-# Logits computed at a time for the loss: at most 256 MiB in float32.
-MAX_LOGITS = 1 << 26
+# Logits computed at a time for the loss: at most 128 MiB in float32.
+MAX_LOGITS = 1 << 25
 # The period of the slowest rotation is 2π times as many tokens.
 ROTARY_BASE = 10_000.0
 HAS_MKL_AND_ONEDNN = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
@@ -101,15 +103,19 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float)
     Keys and values are (B, H, S, D), or have a divisor of H as their number of heads (grouped-query
     attention). `mask` comes from attention_mask.
     """
-    y = F.scaled_dot_product_attention(
-        q,
-        k,
-        v,
+    attention = partial(
+        F.scaled_dot_product_attention,
         attn_mask=mask,
         dropout_p=dropout,
         is_causal=mask is None and q.size(2) > 1,
         enable_gqa=k.size(1) < q.size(1),
-    )  # (B, H, T, D)
+    )
+    if dropout and q.device.type == "cpu" and torch.is_grad_enabled():
+        # The CPU has no fused kernel with dropout. Instead of keeping tensors of (B, H, T, S) per layer, the
+        # backward pass computes them again.
+        y = checkpoint(attention, q, k, v, use_reentrant=False)
+    else:
+        y = attention(q, k, v)  # (B, H, T, D)
     return y.transpose(1, 2).flatten(-2)
 
 
@@ -271,10 +277,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 # An index that exists; its row does not count.
                 index = targets[rows].clamp(min=0)[:, None]
                 logits = linear(x_chunk, low_weight).float()  # (n_rows, V)
-                normalizer = logits.logsumexp(-1, keepdim=True)
-                total += ((normalizer - logits.gather(1, index)) * is_counted).sum()
+                log_probs = logits.sub_(logits.logsumexp(-1, keepdim=True))
+                total -= (log_probs.gather(1, index) * is_counted).sum()
                 # The gradient of the logits: probabilities, minus 1 for the target.
-                grad = (logits - normalizer).exp_()
+                grad = log_probs.exp_()
                 grad.scatter_add_(1, index, grad.new_full(index.shape, -1.0)).mul_(is_counted)
                 grad = grad.to(dtype)
                 x_grad[rows] = linear(grad, low_weight.t())

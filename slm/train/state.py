@@ -12,6 +12,7 @@ from slm.core.config import PARAMS_FILE
 from slm.core.errors import UserError
 from slm.model.device import keep_freed_memory, pick_dtype, setup_torch, should_compile
 from slm.model.gpt import count_params, meta_gpt, new_gpt
+from slm.model.layers import MAX_LOGITS
 from slm.model.params import ModelParams
 from slm.results.train import TrainPoint, ValidationPoint
 from slm.train.distributed import all_gather, rank
@@ -19,8 +20,6 @@ from slm.train.muon import Muon
 from slm.train.params import TrainParams
 
 MUON_MOMENTUM = 0.95
-# Four float32 numbers: weight, gradient, one moment (AdamW has two) and the best weight so far.
-BYTES_PER_PARAMETER = 4 * 4
 
 
 class TrainState:
@@ -199,26 +198,45 @@ def build_optimizers(model: nn.Module, params: TrainParams) -> list[Optimizer]:
     return optimizers
 
 
-def check_memory(model_params: ModelParams, params: TrainParams, vocab_size: int) -> None:
-    """Raise UserError if training needs more memory than the device has, before anything is allocated.
+def estimate_memory(model_params: ModelParams, params: TrainParams, vocab_size: int) -> dict[str, float]:
+    """Return the estimated peak memory of training in bytes, by the params that determine each part.
 
-    This is a lower bound: weights, optimizer, the logits of one forward pass with their gradient, and the
-    token ids of one step. Activations come on top.
+    The factors were measured on a CPU (benchmarks/memory.py); those for 16-bit types are an assumption.
     """
-    n_tokens = params.batch_size * model_params.block_size
-    bytes_needed = {
-        "model.n_layer or model.n_embd": BYTES_PER_PARAMETER
-        * count_params(meta_gpt(model_params, vocab_size)),
-        # Float32 logits and their gradient.
-        "train.batch_size, model.block_size or tokenizer.vocab_size": n_tokens * vocab_size * 4 * 2,
+    sizes, n_tokens = model_params, params.batch_size * model_params.block_size
+    n_params = count_params(meta_gpt(sizes, vocab_size))
+    # Weight, gradient, best weight, and one moment (Muon) or two (AdamW), in float32.
+    bytes_per_param = 4 * (4 if params.optimizer == "muon" else 5)
+    # Float32 tensors of (B, T, C) that a layer keeps for the backward pass.
+    n_tensors = {"gpt2": 23.0, "rope": 28.0}[sizes.architecture] + (3.5 if sizes.dropout else 0.0)
+    if sizes.architecture == "rope" and sizes.activation == "swiglu":
+        n_tensors += 3
+    device = setup_torch(params.deterministic)
+    if pick_dtype(params.dtype, device) != torch.float32:
+        n_tensors *= 0.6
+    activations = n_tensors * sizes.n_layer * n_tokens * sizes.n_embd * 4
+    if sizes.dropout and device.type == "cpu":
+        # Attention of one layer at a time, in (B, H, T, T).
+        activations += 6 * n_tokens * sizes.n_head * sizes.block_size * 4
+    return {
+        "model.n_layer or model.n_embd": bytes_per_param * n_params,
+        "train.batch_size, model.block_size or model.n_layer": activations,
+        "train.batch_size, model.block_size or tokenizer.vocab_size": (
+            3 * 4 * min(n_tokens * vocab_size, MAX_LOGITS)
+        ),
         # Inputs and targets of 64 bits.
         "train.grad_accum_steps, train.batch_size or model.block_size": (
             params.grad_accum_steps * n_tokens * 8 * 2
         ),
     }
+
+
+def check_memory(model_params: ModelParams, params: TrainParams, vocab_size: int) -> None:
+    """Raise UserError if training surely needs more memory than the device has, before it starts."""
+    parts = estimate_memory(model_params, params, vocab_size)
     device = setup_torch(params.deterministic)
-    needed = sum(bytes_needed.values())
-    # On mps the GPU shares the machine's memory.
+    # The estimate may be 20 % too high. On mps the GPU shares the machine's memory.
+    needed = 0.8 * sum(parts.values())
     is_cuda = device.type == "cuda"
     available = (
         torch.cuda.get_device_properties(device).total_memory if is_cuda else psutil.virtual_memory().total
@@ -226,7 +244,7 @@ def check_memory(model_params: ModelParams, params: TrainParams, vocab_size: int
     if needed > available:
         raise UserError(
             f"{PARAMS_FILE}: training needs more than {needed / 1e9:,.1f} GB of memory, {device} has "
-            f"{available / 1e9:,.1f} GB: lower {max(bytes_needed, key=lambda keys: bytes_needed[keys])}"
+            f"{available / 1e9:,.1f} GB: lower {max(parts, key=lambda keys: parts[keys])}"
         )
 
 
