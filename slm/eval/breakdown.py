@@ -15,7 +15,7 @@ from slm.core.progress import Progress
 from slm.core.statistics import Z_95, ratio_standard_error
 from slm.data.documents import read_documents
 from slm.eval.perplexity import windows
-from slm.model.gpt import GPT, cross_entropy
+from slm.model.gpt import GPT
 from slm.results.eval import FrequencyLoss, PositionLoss
 from slm.tokenizer.bins import SplitMeta
 
@@ -83,7 +83,7 @@ def by_position(model: GPT, tokens: np.ndarray, end_of_text: int, batch_size: in
     with Progress("loss by position", n_windows * length, "tok") as progress:
         for batch in np.split(starts, range(windows_per_batch, n_windows, windows_per_batch)):
             inputs, targets = windows(tokens, batch, length, end_of_text, model.device)
-            losses = cross_entropy(model(inputs), targets, reduction="none").view(inputs.shape)
+            losses = model.loss(inputs, targets, reduction="none")
             totals += losses.cpu().numpy().sum(axis=0, dtype=np.float64)
             progress.advance(inputs.numel())
 

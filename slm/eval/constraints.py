@@ -32,7 +32,7 @@ class KindScore(NamedTuple):
 
     @property
     def counts(self) -> bool:
-        """Whether it is a constraint on a story that chance rarely satisfies."""
+        """Return whether the kind is a constraint on stories that chance rarely satisfies."""
         return self.kind in KINDS and self.chance <= MAX_CHANCE
 
 

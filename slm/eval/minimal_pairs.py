@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer
 
 from slm.core.progress import Progress
-from slm.model.gpt import GPT, cross_entropy
+from slm.model.gpt import GPT
 from slm.model.layers import IGNORE_INDEX
 from slm.results.eval import PairScore
 from slm.tokenizer.tokenizer import encode
@@ -63,7 +63,6 @@ def count_preferred(model: GPT, tokenizer: Tokenizer, end_of_text: int, batch: l
     inputs = torch.tensor(padded, device=model.device)  # (B, T)
     padded = [ids + [IGNORE_INDEX] * (longest - len(ids)) for ids in targets]
     compared = torch.tensor(padded, device=model.device)[:, n_shared:]  # (B, T − n_shared)
-    logits = model(inputs, last=longest - n_shared)
-    losses = cross_entropy(logits, compared, reduction="none").view_as(compared).sum(dim=1)  # (B,)
+    losses = model.loss(inputs, compared, reduction="none").sum(dim=1)  # (B,)
     good_losses, bad_losses = losses.view(-1, 2).unbind(dim=1)
     return int((good_losses < bad_losses).sum())

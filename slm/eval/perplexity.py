@@ -12,7 +12,7 @@ from torch import Tensor
 
 from slm.core.errors import UserError
 from slm.core.progress import Progress
-from slm.model.gpt import GPT, cross_entropy
+from slm.model.gpt import GPT
 
 # The largest loss in nats whose exp is finite.
 MAX_LOSS = math.log(sys.float_info.max)
@@ -49,9 +49,8 @@ def token_losses(
         for batch in np.split(starts, range(1, len(starts), batch_size)):
             n_new = stride if n_done else length
             inputs, targets = windows(tokens, batch, length, end_of_text, model.device)
-            logits = model(inputs, last=n_new)  # (B, n_new, V)
-            nats = cross_entropy(logits, targets[:, -n_new:], reduction="none").cpu().numpy()
-            for row, start in zip(nats.reshape(len(batch), n_new), batch.tolist(), strict=True):
+            nats = model.loss(inputs, targets[:, -n_new:], reduction="none").cpu().numpy()  # (B, n_new)
+            for row, start in zip(nats, batch.tolist(), strict=True):
                 end = start + length
                 # The last window was moved back to fit, so it may hold fewer new tokens.
                 losses[n_done:end] = row[n_new - (end - n_done) :]

@@ -15,7 +15,7 @@ from slm.core.progress import Progress
 from slm.eval.constraints import satisfied_values
 from slm.generate.batch import generate
 from slm.generate.params import DEFAULTS, SampleParams
-from slm.model.gpt import GPT, cross_entropy
+from slm.model.gpt import GPT
 from slm.model.layers import IGNORE_INDEX
 from slm.sft.chat import render
 from slm.sft.conversations import Conversation, Turn
@@ -80,8 +80,7 @@ def answer_loss(model: GPT, inputs: Tensor, targets: Tensor, batch_size: int) ->
     """
     nats = 0.0
     for x, y in zip(inputs.split(batch_size), targets.split(batch_size), strict=True):
-        logits = model(x.long().to(model.device))
-        nats += float(cross_entropy(logits, y.long().to(model.device), reduction="sum"))
+        nats += float(model.loss(x.long().to(model.device), y.long().to(model.device)))
     return nats / int((targets != IGNORE_INDEX).sum())
 
 

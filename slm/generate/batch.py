@@ -43,7 +43,7 @@ class Sequence:
 
     @property
     def length(self) -> int:
-        """Number of tokens so far, with the <|endoftext|> before the prompt."""
+        """Return the number of tokens so far, with the <|endoftext|> before the prompt."""
         return 1 + len(self.prompt) + self.n_generated
 
 
@@ -70,7 +70,7 @@ class Batch:
 
     @property
     def is_finished(self) -> bool:
-        """Whether all sequences are finished."""
+        """Return whether all sequences are finished."""
         return all(sequence.finished for sequence in self.sequences)
 
     @torch.inference_mode()

@@ -242,5 +242,5 @@ def test_hub_dataset_without_validation_split_reads_train_split(hub):
 
 
 def test_hub_error_names_the_dataset_key(hub):
-    line = "evaluate.datasets.other.hub.text_column: owner/plain has no column 'story'"
+    line = "evaluate.datasets.other.hub.text_column: owner/plain must have a column 'story'"
     assert hub[0][2].startswith(line)

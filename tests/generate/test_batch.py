@@ -89,7 +89,7 @@ def test_memory_stays_bounded_while_sequences_come_and_go():
         if len(batch.sequences) < 4:
             passing += 1
             batch.join([sequence((1, 2), max_new_tokens=30, seed=passing)])
-        sizes.append(batch._cache.seen + batch._cache._kept.numel() + batch._ids.numel())
+        sizes.append(batch._cache.length + batch._cache._buffer.numel() + batch._ids.numel())
     assert passing > 20
     assert max(sizes[100:]) <= max(sizes[:100])
 
