@@ -13,8 +13,8 @@ from itertools import islice
 from pathlib import Path
 
 from slm.core.errors import run_command
-from slm.core.files import read_rows
-from slm.core.statistics import ratio_standard_error
+from slm.data.statistics import ratio_standard_error
+from slm.report.reading import read_rows
 from slm.results.eval import Baseline
 from slm.tokenizer.bins import open_bin, read_meta
 from storygrammar.grammar.generator import PLOTS, Story, stories

@@ -18,7 +18,7 @@ import torch
 from benchmarks.references import describe_machine
 from slm.cli.recipes import RECIPES, committed_defaults, read_recipe
 from slm.core.errors import UserError, run_command
-from slm.core.markdown import table
+from slm.generate.markdown import table
 from slm.model.params import ModelParams
 from slm.train.params import TrainParams
 from slm.train.state import TrainState, estimate_memory

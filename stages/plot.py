@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from slm.core.files import read_result, read_rows
 from slm.core.stage import Stage, run_stage
 from slm.model.params import ModelConfig
 from slm.report.figures.curves import plot_loss, plot_optimization
@@ -15,6 +14,7 @@ from slm.report.figures.evaluation import (
 )
 from slm.report.figures.inspection import plot_attention, plot_token_probabilities
 from slm.report.figures.style import write_figures
+from slm.report.reading import read_result, read_rows
 from slm.results.eval import Baseline, EvalDetails, EvalMetrics, FrequencyLoss, PairScore, PositionLoss
 from slm.results.samples import Inspection, SampleQuality
 from slm.results.train import TrainMetrics, TrainPoint, ValidationPoint

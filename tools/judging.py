@@ -23,7 +23,7 @@ from pydantic import ConfigDict
 from slm.core.config import StrictModel, validate
 from slm.core.errors import UserError, run_command
 from slm.core.files import write_text
-from slm.core.statistics import sign_test, wilson_interval
+from slm.data.statistics import sign_test, wilson_interval
 from slm.generate.params import SampleParams
 
 STORIES = "data/samples.jsonl"

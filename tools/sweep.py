@@ -18,9 +18,9 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
 from slm.core.config import PARAMS_FILE, read_yaml
 from slm.core.errors import UserError, run_command
-from slm.core.markdown import table
-from slm.core.statistics import wilson_interval
+from slm.data.statistics import wilson_interval
 from slm.data.summary import read_summary
+from slm.generate.markdown import table
 from slm.report.figures.style import BLUE, GRAY, GREEN, ORANGE, PERCENT, WIDTH, write_figure
 
 CORPUS_SUMMARY = Path("data/corpus/summary.json")

@@ -19,10 +19,10 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from slm.core.errors import UserError, run_command
-from slm.core.markdown import quote, table
 from slm.data.documents import read_documents
 from slm.eval.perplexity import summarize_losses
 from slm.generate.batch import generate
+from slm.generate.markdown import quote, table
 from slm.generate.params import SampleParams
 from slm.generate.sampling import next_token_probs
 from slm.model.device import setup_torch

@@ -1,4 +1,4 @@
-"""Read and write result files: CSV, JSON and JSON Lines, each with one schema. Every write is atomic.
+"""Write result files atomically: CSV, JSON and JSON Lines, each with one schema.
 
 The schemas are in slm/results/, one module per stage that writes such files.
 """
@@ -12,9 +12,9 @@ from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from slm.core.config import StrictModel, format_errors, validate
+from slm.core.config import StrictModel
 from slm.core.errors import UserError
 
 Count = Annotated[int, Field(ge=0)]
@@ -100,14 +100,6 @@ def write_result(path: Path, result: StrictModel, key: str = "", indent: int | N
     write_json(path, {key: values} if key else values, indent)
 
 
-def read_result(path: Path, schema: type[M], key: str = "") -> M:
-    """Read one object from JSON. Raises UserError if the file is missing or does not match the schema."""
-    values = read_json(path)
-    if key:
-        values = values.get(key) if isinstance(values, dict) else None
-    return validate(schema, values, str(path), key)
-
-
 def write_rows(path: Path, schema: type[M], rows: Iterable[M]) -> None:
     """Write CSV with a header, numbers to six significant digits; None becomes an empty cell."""
     text = StringIO()
@@ -118,57 +110,6 @@ def write_rows(path: Path, schema: type[M], rows: Iterable[M]) -> None:
     write_text(path, text.getvalue())
 
 
-def read_rows(path: Path, schema: type[M], allow_empty: bool = False) -> list[M]:
-    """Read the rows of a CSV file.
-
-    Raises UserError if the file or a column is missing, if a cell does not match the schema, or if there are
-    no rows, unless `allow_empty`.
-    """
-    with _open_text(path) as lines:
-        reader = csv.DictReader(lines)
-        rows = [_parse_row(schema, cells, f"{path}:{reader.line_num}") for cells in reader]
-    if not (rows or allow_empty):
-        raise UserError(f"{path}: has no rows; `dvc repro` writes it again")
-    return rows
-
-
 def write_lines(path: Path, items: Iterable[StrictModel]) -> None:
     """Write one object per line as JSON, in ASCII: some readers split lines at other characters than \\n."""
     write_text(path, "".join(json.dumps(item.model_dump()) + "\n" for item in items))
-
-
-def read_lines(path: Path, schema: type[M]) -> list[M]:
-    """Read the objects of a JSON Lines file.
-
-    Raises UserError if the file is missing, or a line is not valid JSON or does not match the schema.
-    """
-    items = []
-    with _open_text(path) as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                value = json.loads(line)
-            except ValueError as error:
-                raise UserError(f"{path}:{number}: not valid JSON: {error}") from None
-            items.append(validate(schema, value, f"{path}:{number}"))
-    return items
-
-
-@contextmanager
-def _open_text(path: Path) -> Iterator[Iterable[str]]:
-    """Yield the lines of a text file. Raises UserError if it is missing or not UTF-8."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            yield file
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; `dvc repro` makes it") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 at byte {error.start}") from None
-
-
-def _parse_row(schema: type[M], cells: dict[str, str], where: str) -> M:
-    """Parse the cells of a CSV row; an empty one counts as missing."""
-    try:
-        return schema.model_validate_strings({name: cell for name, cell in cells.items() if cell})
-    except ValidationError as error:
-        key, problem = next(iter(format_errors(error.errors(), schema).items()))
-        raise UserError(f"{where}: {key}: {problem}") from None

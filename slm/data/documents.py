@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from slm.core.errors import UserError
 from slm.core.files import atomic_write, convert_write_errors, write_json
-from slm.core.statistics import ratio_standard_error
+from slm.data.statistics import ratio_standard_error
 
 SCHEMA = pa.schema([pa.field("text", pa.string(), nullable=False)])
 # Text per row group, unless a single document is longer.

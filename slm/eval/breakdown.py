@@ -12,8 +12,8 @@ import torch
 
 from slm.core.errors import UserError
 from slm.core.progress import Progress
-from slm.core.statistics import Z_95, ratio_standard_error
 from slm.data.documents import read_documents
+from slm.data.statistics import Z_95, ratio_standard_error
 from slm.eval.perplexity import windows
 from slm.model.gpt import GPT
 from slm.results.eval import FrequencyLoss, PositionLoss

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from slm.core.statistics import wilson_interval
+from slm.data.statistics import wilson_interval
 from storygrammar.checker.consistency import read
 from storygrammar.grammar.words import GOOD
 from storygrammar.prompts.constraints import KINDS

@@ -10,10 +10,10 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from slm.core.markdown import escape
 from slm.core.progress import Progress
 from slm.eval.constraints import satisfied_values
 from slm.generate.batch import generate
+from slm.generate.markdown import escape
 from slm.generate.params import DEFAULTS, SampleParams
 from slm.model.gpt import GPT
 from slm.model.layers import IGNORE_INDEX

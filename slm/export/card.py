@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from slm.core.markdown import table
 from slm.data.summary import CorpusSummary
+from slm.generate.markdown import table
 from slm.model.gpt import GPT, count_params
 from slm.model.huggingface import model_type
 from slm.report.card import Facts, card_entries, describe_architecture, read_facts

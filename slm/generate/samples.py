@@ -2,9 +2,9 @@
 
 from tokenizers import Tokenizer
 
-from slm.core.markdown import escape
 from slm.core.progress import Progress
 from slm.generate.batch import generate
+from slm.generate.markdown import escape
 from slm.generate.params import SampleParams
 from slm.model.gpt import GPT
 from slm.tokenizer.tokenizer import decode, encode, end_of_text_id

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from slm.core.files import read_result
 from slm.data.summary import CorpusSummary, read_summary
 from slm.model.params import ModelConfig, ModelParams
 from slm.report.display import millions, power_of_ten
+from slm.report.reading import read_result
 from slm.results.eval import EvalMetrics
 from slm.results.tokens import TokensMetrics
 from slm.results.train import TrainDetails, TrainMetrics

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from slm.core.markdown import quote, table
+from slm.generate.markdown import quote, table
 from slm.report.card import card_entries
 from slm.report.display import DPI, MAX_SURPRISAL, VISIBLE, millions, percent, shorten, surprisal, visible
 from slm.report.results import Results

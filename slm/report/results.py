@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from slm.core.errors import UserError
-from slm.core.files import read_lines, read_result, read_rows
 from slm.report.card import Facts, read_facts
+from slm.report.reading import read_lines, read_result, read_rows
 from slm.results.eval import (
     Baseline,
     DatasetMetrics,

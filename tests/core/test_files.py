@@ -6,7 +6,8 @@ import math
 import pytest
 
 from slm.core.errors import UserError
-from slm.core.files import read_lines, read_result, read_rows, write_lines, write_result, write_rows
+from slm.core.files import write_lines, write_result, write_rows
+from slm.report.reading import read_lines, read_result, read_rows
 from slm.results.eval import DatasetMetrics, EvalMetrics, PairScore
 from slm.results.samples import SampleQuality, Story
 from slm.results.train import TrainPoint, ValidationPoint

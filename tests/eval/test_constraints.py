@@ -2,7 +2,7 @@
 
 import pytest
 
-from slm.core.statistics import wilson_interval
+from slm.data.statistics import wilson_interval
 from slm.eval.constraints import KindScore, satisfied_values, score, summary
 from tests.storygrammar.test_consistency import STORY
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from slm.core.errors import UserError
-from slm.core.files import read_result, write_result
+from slm.core.files import write_result
 from slm.eval.perplexity import token_losses
 from slm.generate.inspection import MAX_ATTENTION, AttentionWeights, inspect
 from slm.model.gpt import new_gpt
+from slm.report.reading import read_result
 from slm.results.samples import Inspection
 from slm.tokenizer.tokenizer import END_OF_TEXT, decode, encode, train_bpe
 from tests.tiny import model_params, shaken

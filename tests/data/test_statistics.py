@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slm.core.statistics import sign_test, wilson_interval
+from slm.data.statistics import sign_test, wilson_interval
 
 
 @pytest.mark.parametrize("successes, trials, low, high", [
