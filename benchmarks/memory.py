@@ -21,8 +21,8 @@ from slm.core.errors import UserError, run_command
 from slm.generate.markdown import table
 from slm.model.params import ModelParams
 from slm.train.params import TrainParams
-from slm.train.state import TrainState, estimate_memory
-from slm.train.trainer import train_step
+from slm.train.state import TrainState
+from slm.train.trainer import estimate_memory, train_step
 
 GPT2_VOCAB_SIZE = 50_257
 

@@ -18,8 +18,7 @@ def main(stage: Stage) -> None:
     from slm.sft.data import load_batches
     from slm.tokenizer.tokenizer import load
     from slm.train.checkpoints import RunInputs
-    from slm.train.state import check_memory
-    from slm.train.trainer import train
+    from slm.train.trainer import check_memory, train
 
     tokenizer = load(Path("models/tokenizer.json"))
     model = load_model(Path("models"), vocab_size=tokenizer.get_vocab_size())

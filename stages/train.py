@@ -19,8 +19,7 @@ def main(stage: Stage) -> None:
     from slm.train.checkpoints import RunInputs
     from slm.train.data import WindowBatches
     from slm.train.distributed import process_group
-    from slm.train.state import check_memory
-    from slm.train.trainer import train
+    from slm.train.trainer import check_memory, train
 
     tokens, block_size = Path("data/tokens"), model_params.block_size
     vocab_size = read_meta(tokens).vocab_size

@@ -1,25 +1,26 @@
 """The state of a training run: model, optimizers, random generators, curves and best weights."""
 
 import math
+from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any
 
-import psutil
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from slm.core.config import PARAMS_FILE
 from slm.core.errors import UserError
 from slm.model.device import keep_freed_memory, pick_dtype, setup_torch, should_compile
-from slm.model.gpt import count_params, meta_gpt, new_gpt
-from slm.model.layers import MAX_LOGITS
+from slm.model.gpt import new_gpt
 from slm.model.params import ModelParams
 from slm.results.train import TrainPoint, ValidationPoint
 from slm.train.distributed import all_gather, rank
-from slm.train.muon import Muon
 from slm.train.params import TrainParams
 
 MUON_MOMENTUM = 0.95
+# Coefficients of Muon's Newton-Schulz iteration, which maximize its slope at 0.
+MUON_A, MUON_B, MUON_C = 3.4445, -4.7750, 2.0315
+MUON_ITERATIONS = 5
 
 
 class TrainState:
@@ -198,54 +199,55 @@ def build_optimizers(model: nn.Module, params: TrainParams) -> list[Optimizer]:
     return optimizers
 
 
-def estimate_memory(model_params: ModelParams, params: TrainParams, vocab_size: int) -> dict[str, float]:
-    """Return the estimated peak memory of training in bytes, by the params that determine each part.
+class Muon(Optimizer):
+    """Muon (Jordan et al. 2024) on stacked matrices: a few large kernels instead of hundreds of small ones.
 
-    The factors were measured on a CPU (benchmarks/memory.py); those for 16-bit types are an assumption.
+    The weights equal those of torch.optim.Muon with adjust_lr_fn="match_rms_adamw".
     """
-    sizes, n_tokens = model_params, params.batch_size * model_params.block_size
-    n_params = count_params(meta_gpt(sizes, vocab_size))
-    # Weight, gradient, best weight, and one moment (Muon) or two (AdamW), in float32.
-    bytes_per_param = 4 * (4 if params.optimizer == "muon" else 5)
-    # Float32 tensors of (B, T, C) that a layer keeps for the backward pass.
-    n_tensors = {"gpt2": 23.0, "rope": 28.0}[sizes.architecture] + (3.5 if sizes.dropout else 0.0)
-    if sizes.architecture == "rope" and sizes.activation == "swiglu":
-        n_tensors += 3
-    device = setup_torch(params.deterministic)
-    if pick_dtype(params.dtype, device) != torch.float32:
-        n_tensors *= 0.6
-    activations = n_tensors * sizes.n_layer * n_tokens * sizes.n_embd * 4
-    if sizes.dropout and device.type == "cpu":
-        # Attention of one layer at a time, in (B, H, T, T).
-        activations += 6 * n_tokens * sizes.n_head * sizes.block_size * 4
-    return {
-        "model.n_layer or model.n_embd": bytes_per_param * n_params,
-        "train.batch_size, model.block_size or model.n_layer": activations,
-        "train.batch_size, model.block_size or tokenizer.vocab_size": (
-            3 * 4 * min(n_tokens * vocab_size, MAX_LOGITS)
-        ),
-        # Inputs and targets of 64 bits.
-        "train.grad_accum_steps, train.batch_size or model.block_size": (
-            params.grad_accum_steps * n_tokens * 8 * 2
-        ),
-    }
+
+    def __init__(self, params: Iterable[nn.Parameter], lr: float, weight_decay: float, momentum: float):
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Update all parameters that have a gradient."""
+        for group in self.param_groups:
+            by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    by_shape[parameter.shape].append(parameter)
+            for shape, parameters in by_shape.items():
+                gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+                buffers = [self._momentum_buffer(parameter) for parameter in parameters]
+                torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
+                # Nesterov: look one momentum step ahead.
+                torch._foreach_lerp_(gradients, buffers, group["momentum"])
+                update = orthogonalize(torch.stack(gradients))
+                # Updates get the size of AdamW's (Liu et al. 2025).
+                lr = group["lr"] * 0.2 * max(shape) ** 0.5
+                torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+                torch._foreach_add_(parameters, list(update.unbind()), alpha=-lr)
+
+    def _momentum_buffer(self, parameter: Tensor) -> Tensor:
+        state = self.state[parameter]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        return state["momentum_buffer"]
 
 
-def check_memory(model_params: ModelParams, params: TrainParams, vocab_size: int) -> None:
-    """Raise UserError if training surely needs more memory than the device has, before it starts."""
-    parts = estimate_memory(model_params, params, vocab_size)
-    device = setup_torch(params.deterministic)
-    # The estimate may be 20 % too high. On mps the GPU shares the machine's memory.
-    needed = 0.8 * sum(parts.values())
-    is_cuda = device.type == "cuda"
-    available = (
-        torch.cuda.get_device_properties(device).total_memory if is_cuda else psutil.virtual_memory().total
-    )
-    if needed > available:
-        raise UserError(
-            f"{PARAMS_FILE}: training needs more than {needed / 1e9:,.1f} GB of memory, {device} has "
-            f"{available / 1e9:,.1f} GB: lower {max(parts, key=lambda keys: parts[keys])}"
-        )
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """Return matrices (N, R, C) with the same singular vectors and singular values close to 1."""
+    # The iteration tolerates rounding.
+    x = matrices.bfloat16()
+    is_tall = x.size(-2) > x.size(-1)
+    if is_tall:
+        x = x.mT
+    # The iteration needs singular values of at most 1.
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    for _ in range(MUON_ITERATIONS):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=MUON_B, alpha=MUON_C), x, beta=MUON_A)
+    return (x.mT if is_tall else x).to(matrices.dtype)
 
 
 def _check_finite(name: str, loss: float, step: int) -> None:

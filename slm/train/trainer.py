@@ -1,4 +1,4 @@
-"""The training loop."""
+"""The training loop, and the memory that it needs."""
 
 import math
 import time
@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from slm.core.config import PARAMS_FILE
+from slm.core.errors import UserError
 from slm.core.progress import Progress
-from slm.model.device import autocast
-from slm.model.gpt import count_params, save_model
-from slm.model.layers import IGNORE_INDEX
+from slm.model.device import autocast, pick_dtype, setup_torch
+from slm.model.gpt import count_params, meta_gpt, save_model
+from slm.model.layers import IGNORE_INDEX, MAX_LOGITS
 from slm.model.params import ModelParams
 from slm.results.train import TrainMetrics, TrainPoint, TrainSummary, ValidationPoint
 from slm.train.checkpoints import Checkpointer, RunInputs
@@ -179,3 +182,54 @@ def _progress_note(state: TrainState) -> str:
         return ""
     train_point, val_point = state.train_curve[-1], state.val_curve[-1]
     return f"loss {train_point.train_loss:.3f}, validation {val_point.val_loss:.3f}"
+
+
+def estimate_memory(model_params: ModelParams, params: TrainParams, vocab_size: int) -> dict[str, float]:
+    """Return the estimated peak memory of training in bytes, by the params that determine each part.
+
+    The factors were measured on a CPU (benchmarks/memory.py); those for 16-bit types are an assumption.
+    """
+    sizes, n_tokens = model_params, params.batch_size * model_params.block_size
+    n_params = count_params(meta_gpt(sizes, vocab_size))
+    # Weight, gradient, best weight, and one moment (Muon) or two (AdamW), in float32.
+    bytes_per_param = 4 * (4 if params.optimizer == "muon" else 5)
+    # Float32 tensors of (B, T, C) that a layer keeps for the backward pass.
+    n_tensors = {"gpt2": 23.0, "rope": 28.0}[sizes.architecture] + (3.5 if sizes.dropout else 0.0)
+    if sizes.architecture == "rope" and sizes.activation == "swiglu":
+        n_tensors += 3
+    device = setup_torch(params.deterministic)
+    if pick_dtype(params.dtype, device) != torch.float32:
+        n_tensors *= 0.6
+    activations = n_tensors * sizes.n_layer * n_tokens * sizes.n_embd * 4
+    if sizes.dropout and device.type == "cpu":
+        # Attention of one layer at a time, in (B, H, T, T).
+        activations += 6 * n_tokens * sizes.n_head * sizes.block_size * 4
+    return {
+        # Libraries take some memory of their own.
+        "model.n_layer or model.n_embd": 1e8 + bytes_per_param * n_params,
+        "train.batch_size, model.block_size or model.n_layer": activations,
+        "train.batch_size, model.block_size or tokenizer.vocab_size": (
+            3 * 4 * min(n_tokens * vocab_size, MAX_LOGITS)
+        ),
+        # Inputs and targets of 64 bits.
+        "train.grad_accum_steps, train.batch_size or model.block_size": (
+            params.grad_accum_steps * n_tokens * 8 * 2
+        ),
+    }
+
+
+def check_memory(model_params: ModelParams, params: TrainParams, vocab_size: int) -> None:
+    """Raise UserError if training surely needs more memory than the device has, before it starts."""
+    parts = estimate_memory(model_params, params, vocab_size)
+    device = setup_torch(params.deterministic)
+    # The estimate may be 20 % too high. On mps the GPU shares the machine's memory.
+    needed = 0.8 * sum(parts.values())
+    is_cuda = device.type == "cuda"
+    available = (
+        torch.cuda.get_device_properties(device).total_memory if is_cuda else psutil.virtual_memory().total
+    )
+    if needed > available:
+        raise UserError(
+            f"{PARAMS_FILE}: training needs more than {needed / 1e9:,.1f} GB of memory, {device} has "
+            f"{available / 1e9:,.1f} GB: lower {max(parts, key=lambda keys: parts[keys])}"
+        )

@@ -1,10 +1,10 @@
-"""Tests of slm.train.muon."""
+"""Tests of slm.train.state."""
 
 import pytest
 import torch
 from torch import nn
 
-from slm.train.muon import Muon, orthogonalize
+from slm.train.state import Muon, orthogonalize
 
 SHAPES = [(16, 16), (16, 16), (64, 16), (16, 64), (64, 16)]
 
