@@ -14,7 +14,7 @@ from random import Random
 from tempfile import TemporaryDirectory
 
 from slm.core.errors import UserError, run_command
-from tests.killing import DVC, STAGE, digests, project, run, run_killed
+from tests.kill_training import DVC, STAGE, digests, project, run, run_killed
 
 COMMANDS = {"the stage": STAGE, "dvc repro": DVC}
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)

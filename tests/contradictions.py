@@ -1,4 +1,4 @@
-"""Stories with one contradiction each, planted by edits of their plain text: what a checker must notice.
+"""Plant one contradiction in a story by editing its plain text, to test that the checker finds it.
 
 An edit changes one word, one name or one phrase so that it contradicts what the same story says elsewhere, or
 what the words mean. Where a story has no such place for a kind of contradiction, there is no edit.
@@ -57,13 +57,13 @@ SPOTS = [spot for spots in PLACES.values() for spot in spots]
 
 
 def plant(kind: str, text: str, random: Random) -> str | None:
-    """The story with one contradiction of this kind, or None where it has no place for one."""
+    """Return the story with one contradiction of this kind, or None if that is not possible."""
     edited = sorted(set(EDITS[kind](text)) - {text})
     return random.choice(edited) if edited else None
 
 
 def swapped_pronouns(text: str) -> Iterator[str]:
-    """his ↔ her, where nobody of the other sex can be meant."""
+    """Exchange his and her where only one person can be meant."""
     for found in re.finditer(r"\b(his|her|His|Her)\b", text):
         so_far = text[: sentence_end(text, found.end())]
         sexes = {GENDER[name] for name in names(so_far)}
@@ -73,7 +73,7 @@ def swapped_pronouns(text: str) -> Iterator[str]:
 
 
 def swapped_owners(text: str) -> Iterator[str]:
-    """A thing gets another owner or another look, or is given the other way round."""
+    """Change the owner or the look of a thing, or who gives it to whom."""
     for found in re.finditer(r"\b([A-Z]\w+) (gave|handed|brought) ([A-Z]\w+) the\b", text):
         yield replace(text, found.span(), f"{found[3]} {found[2]} {found[1]} the")
     for owned in re.finditer(r"[A-Z]\w+ (?:had|owned|got) an? \w+ (\w+)", text):
@@ -91,7 +91,7 @@ def swapped_owners(text: str) -> Iterator[str]:
 
 
 def moved_places(text: str) -> Iterator[str]:
-    """What was somewhere is somewhere else; or the spot cannot be where the story takes place."""
+    """Move something to another place, or to a spot that the place of the story lacks."""
     corners = CORNERS if "There was a noise" in text else []
     for options in (SPOTS, HEIGHTS, corners, HIDING_PLACES, FAR, [f"on the {water}" for water in WATERS]):
         for option in options:
@@ -107,7 +107,7 @@ def moved_places(text: str) -> Iterator[str]:
 
 
 def renamed_characters(text: str) -> Iterator[str]:
-    """Somebody who was named before has another name, once."""
+    """Replace one mention of a name by another name."""
     for name in names(text):
         others = sorted(set(OTHER_NAMES[GENDER[name]]) - set(re.findall(r"\w+", text)))
         for found in list(re.finditer(rf"\b{name}\b(?! you)", text))[1:]:  # "Will you?" is no name
@@ -115,7 +115,7 @@ def renamed_characters(text: str) -> Iterator[str]:
 
 
 def reversed_outcomes(text: str) -> Iterator[str]:
-    """It does not end as told: somebody is still sad, or something else is given, eaten or paid."""
+    """Change the ending: somebody is still sad, or something else is given, eaten or paid."""
     good, bad = "|".join(GOOD), "|".join(BAD)
     was_bad = re.search(rf"\b(?:was|felt|looked|seemed) (?:very |so |really )?({bad})\b", text)
     better = re.search(
@@ -159,12 +159,12 @@ EDITS = {
 
 
 def names(text: str) -> list[str]:
-    """Those who are introduced by name."""
+    """Return the names of the characters who are introduced."""
     return re.findall(r" named ([A-Z]\w+)", text)
 
 
 def sentence_end(text: str, at: int) -> int:
-    """Where the sentence ends that goes on at `at`."""
+    """Return the end of the sentence that contains position `at`."""
     return next((found.end() for found in re.compile(r"[.!?]").finditer(text, at)), len(text))
 
 
@@ -173,7 +173,7 @@ def replace(text: str, span: tuple[int, int], new: str) -> str:
 
 
 def replacements(text: str, span: tuple[int, int], options: list[str]) -> Iterator[str]:
-    """The text with each of the options in place of the word or phrase at `span`; articles fit."""
+    """Yield the text with each option in place of the words at `span`, with fitting articles."""
     old = text[slice(*span)]
     article = text[: span[0]].endswith((" a ", " an "))
     for option in options:

@@ -109,7 +109,7 @@ def sample_params(**changes: Any) -> SampleParams:
 
 
 def shaken(vocab_size: int, by: float = 0.3, **changes: Any) -> GPT:
-    """A model with every weight moved: a new one has no preferences, and weights of zero hide mistakes."""
+    """Return a model with noise added to every weight: zero-initialized weights would hide mistakes."""
     torch.manual_seed(0)
     model = new_gpt(model_params(**changes), vocab_size).eval()
     with torch.no_grad():
@@ -119,7 +119,7 @@ def shaken(vocab_size: int, by: float = 0.3, **changes: Any) -> GPT:
 
 
 def complaint(section: type[ParamsSection], values: dict[str, Any]) -> str:
-    """What the user reads when params.yaml holds these values."""
+    """Return the error message for these values of a section."""
     with pytest.raises(UserError) as caught:
         section.check(values)
     return str(caught.value)
@@ -127,7 +127,7 @@ def complaint(section: type[ParamsSection], values: dict[str, Any]) -> str:
 
 @contextmanager
 def file_size_limit(n_bytes: int) -> Iterator[None]:
-    """Let writing fail past so many bytes of a file, as it does on a full disk."""
+    """Make writing fail beyond this many bytes of a file, as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
     try:

@@ -13,8 +13,8 @@ from slm.core.errors import UserError
 from slm.core.stage import Stage, check_versions, read_pins, resolve, run_stage
 from slm.data.params import DataParams
 from slm.tokenizer.params import TokenizerParams
-from tests.killing import STAGE, environment_of, last_step, run
-from tests.killing import project as ready_to_train
+from tests.kill_training import STAGE, environment_of, last_step, run
+from tests.kill_training import project as ready_to_train
 from tests.project import change_params, clone, git, run_stages
 from tests.tiny import SFT
 

@@ -29,17 +29,17 @@ from slm.train.distributed import (
     process_group,
     shard,
 )
-from tests import killing
-from tests.killing import DVC, STAGE, copy, descendants, digests, last_step, run
+from tests import kill_training
+from tests.kill_training import DVC, STAGE, copy, descendants, digests, last_step, run
 from tests.project import ROOT, change_params
-from tests.side_by_side import CASES, trained
+from tests.two_ranks import CASES, trained
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     """What two processes found, which trained side by side."""
     folder = tmp_path_factory.mktemp("side by side")
-    command = (sys.executable, "-m", "tests.side_by_side")
+    command = (sys.executable, "-m", "tests.two_ranks")
     result = run(folder, *command, SLM_PROCESSES="2", SLM_DEVICE="cpu", PYTHONPATH=str(ROOT))
     assert (result.returncode, result.stderr.count("training:")) == (0, len(CASES)), result.stderr
     return json.loads((folder / "found.json").read_text()), folder
@@ -157,7 +157,7 @@ def test_rank_with_other_inputs_is_refused():
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """A project whose tokens are ready."""
-    return killing.project(tmp_path_factory.mktemp("project"), max_steps=200)
+    return kill_training.project(tmp_path_factory.mktemp("project"), max_steps=200)
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def started(folder: Path, *command: str) -> tuple[subprocess.Popen[str], list[ps
     states = folder / ".slm/checkpoints"
     before = last_step(states)
     process = subprocess.Popen(
-        command, cwd=folder, env=killing.environment_of(), stderr=subprocess.PIPE, text=True
+        command, cwd=folder, env=kill_training.environment_of(), stderr=subprocess.PIPE, text=True
     )
     while process.poll() is None and last_step(states) == before:
         time.sleep(0.005)
@@ -193,7 +193,7 @@ def test_two_rank_resume_is_bitwise_identical(project, tmp_path, two):
         process.send_signal(number)
         said = process.communicate(timeout=60)[1]
         assert process.returncode == status
-        assert not psutil.wait_procs(others, timeout=30)[1], "an orphan goes on training"
+        assert not psutil.wait_procs(others, timeout=30)[1], "an orphan is still training"
         assert said.count("interrupted (SIGTERM) at step") == (number == signal.SIGTERM)
     step = last_step(folder / ".slm/checkpoints")
     result = run(folder, *STAGE)
@@ -241,7 +241,7 @@ def test_torchrun_nodes_match_one_machine(project, tmp_path, two):
         subprocess.Popen(
             [sys.executable, *torchrun, "--node-rank", str(i), "-m", "stages.train"],
             cwd=folder,
-            env=killing.environment_of(),
+            env=kill_training.environment_of(),
         )
         for i, folder in enumerate(folders)
     ]

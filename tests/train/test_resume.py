@@ -19,8 +19,8 @@ from slm.core.files import write_rows
 from slm.results.train import TrainPoint, ValidationPoint
 from slm.train.checkpoints import RunInputs
 from slm.train.trainer import train
-from tests import killing
-from tests.killing import DVC, STAGE, copy, digests, last_step, run, run_killed
+from tests import kill_training
+from tests.kill_training import DVC, STAGE, copy, digests, last_step, run, run_killed
 from tests.project import commit
 from tests.tiny import TRAIN as TRAIN_VALUES
 from tests.tiny import model_params, train_params
@@ -167,7 +167,7 @@ def test_nan_loss_keeps_last_finite_checkpoint(tmp_path):
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """A project whose tokens are ready."""
-    return killing.project(tmp_path_factory.mktemp("project"))
+    return kill_training.project(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +185,7 @@ def whole(project, tmp_path_factory):
 def test_resume_after_sigkill_is_bitwise_identical(tmp_path, project, whole, command):
     folder, random = copy(project, tmp_path), Random(len(command))
     steps = [run_killed(folder, command, signal.SIGKILL, random) for _ in range(2)]
-    assert 0 < steps[0] < steps[1] < killing.LONG["train"]["max_steps"]
+    assert 0 < steps[0] < steps[1] < kill_training.LONG["train"]["max_steps"]
     result = run(folder, *DVC)
     assert result.returncode == 0, result.stderr
     assert f"resuming from step {steps[-1]:,}/600" in result.stderr
@@ -196,7 +196,7 @@ def test_resume_after_sigkill_is_bitwise_identical(tmp_path, project, whole, com
 
 def test_second_process_on_same_run_fails_with_a_line(tmp_path, project, whole):
     folder = copy(project, tmp_path)
-    first = subprocess.Popen(STAGE, cwd=folder, env=killing.environment_of(), stderr=subprocess.DEVNULL)
+    first = subprocess.Popen(STAGE, cwd=folder, env=kill_training.environment_of(), stderr=subprocess.DEVNULL)
     try:
         while not last_step(folder / ".slm/checkpoints"):
             time.sleep(0.01)

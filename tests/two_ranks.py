@@ -1,4 +1,4 @@
-"""What two processes do for test_parallel.py, in the current folder: python -m tests.side_by_side"""
+"""Run two ranks for tests/train/test_distributed.py in the current folder: python -m tests.two_ranks"""
 
 import json
 import os
@@ -25,14 +25,14 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 def trained(name: str) -> TrainResult:
-    """One of the cases, its model written to a folder of that name."""
+    """Train one of the cases and write its model to a folder of that name."""
     model, changes = CASES[name]
     params = train_params(**changes)
     return train(model_params(**model), params, windows(params), VOCAB, Path(name))
 
 
 def weights_of_each() -> list[str]:
-    """Digests of the weights of each process, after steps in which each dropped out others."""
+    """Return digests of the weights on each rank, after steps with a different dropout mask on each."""
     params = train_params(batch_size=2, optimizer="muon")
     state = TrainState(model_params(**ROPE, dropout=0.3), params, VOCAB)
     for step in range(5):
@@ -42,7 +42,7 @@ def weights_of_each() -> list[str]:
 
 
 def main() -> None:
-    with process_group(n_sequences=4, module="tests.side_by_side"):
+    with process_group(n_sequences=4, module="tests.two_ranks"):
         found: dict[str, Any] = {"weights": weights_of_each(), "random": all_gather(torch.rand(1).item())}
         found["sent"] = all_gather(broadcast_tensors({"a": torch.full((2, 3), 7.0)} if rank() == 0 else {}))
         found["sent"] = [

@@ -1,4 +1,4 @@
-"""A training that is killed again and again, and what it leaves in the end."""
+"""Kill training runs at random moments and hash what they leave."""
 
 import os
 import shutil
@@ -28,22 +28,23 @@ STAGE = (sys.executable, "-m", "stages.train")
 
 
 def project(folder: Path, max_steps: int = LONG["train"]["max_steps"]) -> Path:
-    """A clone whose tokens are ready, and nothing else."""
+    """Clone the project and run the stages before train."""
     folder = clone(folder, {**LONG, "train": {**LONG["train"], "max_steps": max_steps}})
     with chdir(folder), patch.dict(os.environ, ENVIRONMENT):
         run_stages("download", "tokenize")
-        assert dvc(["commit", "-q", "-f", "download", "tokenize"]) == 0  # as if it had run them
+        # DVC then treats them as stages that it has run.
+        assert dvc(["commit", "-q", "-f", "download", "tokenize"]) == 0
     return folder
 
 
 def copy(project: Path, folder: Path) -> Path:
-    """The project as it was before it trained."""
+    """Copy the project without results of training."""
     unwanted = shutil.ignore_patterns("states", "model.safetensors")
     return shutil.copytree(project, folder, ignore=unwanted, dirs_exist_ok=True)
 
 
 def run(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
+    """Run a command in the project and return its result."""
     return subprocess.run(
         command, cwd=folder, env=environment_of(**environment), capture_output=True, text=True, check=False
     )
@@ -55,7 +56,7 @@ def environment_of(**changes: str) -> dict[str, str]:
 
 
 def run_killed(folder: Path, command: tuple[str, ...], number: int, random: Random) -> int:
-    """Start a command, wait for its training to go on, and some time later signal the command alone.
+    """Start a command, wait until its training advances, and some time later signal the command alone.
 
     Gives the training's last step on disk when everything has ended, or −1 if the command ended by itself.
     """
@@ -73,7 +74,7 @@ def run_killed(folder: Path, command: tuple[str, ...], number: int, random: Rand
     process.send_signal(number)
     process.wait()
     psutil.wait_procs(below, timeout=30)
-    assert not [child for child in below if child.is_running()], "an orphan goes on training"
+    assert not [child for child in below if child.is_running()], "an orphan is still training"
     return last_step(states)
 
 
@@ -84,12 +85,12 @@ def descendants(pid: int) -> list[psutil.Process]:
 
 
 def last_step(states: Path) -> int:
-    """The step of the newest state, whichever training it belongs to."""
+    """Return the step of the newest checkpoint of any run."""
     return max((int(path.name[:10]) for path in states.glob("*/*.safetensors")), default=0)
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Of all that training leaves."""
+    """Return the SHA-256 of each output of training."""
     names = ["models/config.json", "models/model.safetensors"]
     names += [f"reports/{name}" for name in ("train.csv", "val.csv", "train.json", "details/train.json")]
     return {name: sha256((folder / name).read_bytes()).hexdigest() for name in names}
