@@ -24,7 +24,7 @@ from slm.core.progress import Progress
 from slm.model.gpt import count_params
 from slm.model.params import ModelParams
 from slm.tokenizer.bins import open_bin, read_meta
-from slm.train.data import training_batch
+from slm.train.data import to_rank, training_batch
 from slm.train.params import TrainParams, learning_rate, n_chunks
 from slm.train.state import TrainState
 from slm.train.trainer import train_step
@@ -73,7 +73,7 @@ def run_step(state: TrainState, tokens: np.ndarray, step: int) -> None:
     n_sequences = params.batch_size * params.grad_accum_steps
     block_size = state.model.params.block_size
     batch = training_batch(tokens, block_size, n_sequences, params.seed, step, n_chunks(step, params))
-    train_step(state, batch, learning_rate(step, params))
+    train_step(state, to_rank(batch, state.device), learning_rate(step, params))
     synchronize(state.device)
 
 

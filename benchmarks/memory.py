@@ -20,6 +20,7 @@ from slm.cli.recipes import RECIPES, committed_defaults, read_recipe
 from slm.core.errors import UserError, run_command
 from slm.generate.markdown import table
 from slm.model.params import ModelParams
+from slm.train.data import Batch, to_rank
 from slm.train.params import TrainParams
 from slm.train.state import TrainState
 from slm.train.trainer import estimate_memory, train_step
@@ -49,7 +50,7 @@ def measure(recipe: str) -> None:
     ids = torch.randint(vocab_size, (2, params.batch_size, model_params.block_size))
     # The second step has all optimizer states from the start.
     for _ in range(2):
-        train_step(state, (ids[0], ids[1]), params.learning_rate)
+        train_step(state, to_rank(Batch(ids[0], ids[1], ids[0].numel()), state.device), params.learning_rate)
     is_cuda = state.device.type == "cuda"
     print(torch.cuda.max_memory_allocated() if is_cuda else resident_peak() - before)
 

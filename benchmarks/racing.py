@@ -199,11 +199,13 @@ def train(run: Run, race: Race, step_seconds: float) -> Run:
             if is_finished:
                 break
             lr = learning_rate(step, params) if params else schedule(step, stopwatch.seconds)
-            inputs, targets = batch(step)
-            run_step(trainer, (inputs, targets), lr)
+            step_batch = batch(step)
+            run_step(trainer, step_batch, lr)
             synchronize(trainer.device)
-            step, tokens = step + 1, tokens + inputs.numel()
-            progress.advance(inputs.numel(), f"{stopwatch.seconds:.0f} s, validation {curve[-1][1]:.3f}")
+            step, tokens = step + 1, tokens + step_batch.inputs.numel()
+            progress.advance(
+                step_batch.inputs.numel(), f"{stopwatch.seconds:.0f} s, validation {curve[-1][1]:.3f}"
+            )
     return replace(
         run,
         dtype=str(trainer.dtype).removeprefix("torch."),

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from slm.core.errors import UserError
 from slm.model.device import autocast, setup_torch
-from slm.train.data import Batch, to_device
+from slm.train.data import Batch, to_device, to_rank
 from slm.train.state import TrainState
 from slm.train.trainer import train_step
 
@@ -119,7 +119,7 @@ class ReferenceTrainer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.model.train()
-        inputs, targets = to_device(batch, self.device)
+        inputs, targets, _ = to_device(batch, self.device)
         with autocast(self.device, self.dtype):
             _, loss = self.train_model(inputs, targets)
         loss.backward()
@@ -137,7 +137,7 @@ class ReferenceTrainer:
 def run_step(trainer: TrainState | ReferenceTrainer, batch: Batch, lr: float) -> None:
     """Take a training step with this project or a reference implementation."""
     if isinstance(trainer, TrainState):
-        train_step(trainer, batch, lr)
+        train_step(trainer, to_rank(batch, trainer.device), lr)
     else:
         trainer.step(batch, lr)
 
@@ -159,12 +159,12 @@ def nanogpt_learning_rate(step: int, n_steps: float, peak: float) -> float:
     return peak * (MIN_LR + (1 - MIN_LR) * (1 + math.cos(math.pi * progress)) / 2)
 
 
-def nanogpt_batch(tokens: Any, block_size: int, batch_size: int) -> tuple[Tensor, Tensor]:
+def nanogpt_batch(tokens: Any, block_size: int, batch_size: int) -> Batch:
     """Return inputs and targets (B, T) like nanoGPT's get_batch: windows at random positions of the ids."""
     starts = torch.randint(len(tokens) - block_size, (batch_size,)).tolist()
     windows = [torch.from_numpy(tokens[i : i + block_size + 1].astype("int64")) for i in starts]
     ids = torch.stack(windows)
-    return ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
+    return Batch(ids[:, :-1].contiguous(), ids[:, 1:].contiguous(), batch_size * block_size)
 
 
 def synchronize(device: torch.device) -> None:

@@ -27,6 +27,7 @@ from slm.core.errors import run_command
 from slm.model.device import setup_torch
 from slm.model.gpt import count_params
 from slm.model.params import ModelParams
+from slm.train.data import Batch
 from slm.train.params import TrainParams
 from slm.train.state import TrainState
 
@@ -100,7 +101,7 @@ def measure(shape: Shape, batch_size: int, args: argparse.Namespace, compiled: b
     """Measure all models of one size in interleaved rounds."""
     torch.compiler.reset()
     ids = torch.randint(shape.vocab_size, (batch_size, shape.block_size + 1))
-    batch = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
+    batch = Batch(ids[:, :-1].contiguous(), ids[:, 1:].contiguous(), batch_size * shape.block_size)
     trainers = {name: new_trainer(name, shape, batch_size, args, compiled) for name in MODELS}
     for trainer in trainers.values():
         for _ in range(WARMUP_STEPS):
@@ -114,7 +115,7 @@ def measure(shape: Shape, batch_size: int, args: argparse.Namespace, compiled: b
             for _ in range(args.steps):
                 run_step(trainer, batch, lr=1e-4)
             synchronize(trainer.device)
-            tokens_per_second[name].append(args.steps * batch[0].numel() / (time.perf_counter() - start))
+            tokens_per_second[name].append(args.steps * batch.n_targets / (time.perf_counter() - start))
         matmul_flops.append(matmul_flops_per_second(trainer.device, trainer.dtype))
     return {
         name: Throughput(

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from slm.train.data import training_batch
+from slm.train.data import to_rank, training_batch
 from slm.train.distributed import all_gather, broadcast_tensors, process_group, rank
 from slm.train.state import TrainState
 from slm.train.trainer import TrainResult, train, train_step
@@ -36,7 +36,8 @@ def weights_of_each() -> list[str]:
     params = train_params(batch_size=2, optimizer="muon")
     state = TrainState(model_params(**ROPE, dropout=0.3), params, VOCAB)
     for step in range(5):
-        train_step(state, training_batch(TRAIN, 8, 4, seed=1, step=step), lr=0.01)
+        batch = to_rank(training_batch(TRAIN, 8, 4, seed=1, step=step), state.device)
+        train_step(state, batch, lr=0.01)
     weights = [parameter.detach().numpy().tobytes() for parameter in state.model.parameters()]
     return all_gather(sha256(b"".join(weights)).hexdigest())
 

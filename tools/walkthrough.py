@@ -29,7 +29,7 @@ from slm.model.device import setup_torch
 from slm.model.gpt import GPT, WEIGHTS, cross_entropy, load_model, new_gpt
 from slm.tokenizer.bins import open_bin, read_meta
 from slm.tokenizer.tokenizer import decode, encode, load, tiktoken_encoding
-from slm.train.data import training_batch, validation_batch
+from slm.train.data import Batch, training_batch, validation_batch
 from slm.train.params import TrainParams, learning_rate
 from slm.train.state import TrainState, build_optimizers
 from slm.train.trainer import train_step
@@ -65,7 +65,7 @@ def main() -> None:
     vocabulary = tiktoken_encoding(tokenizer).decode_tokens_bytes(list(range(model.vocab_size)))
     text, ids, start = find_document(tokenizer)
     # validation_batch wraps around: the token before the first one is the end-of-text of this document.
-    inputs, targets = validation_batch(ids, min(len(ids), model.params.block_size), np.array([0]))
+    inputs, targets, _ = validation_batch(ids, min(len(ids), model.params.block_size), np.array([0]))
     with torch.inference_mode():
         logits = model(inputs.to(model.device)).cpu()
     losses = cross_entropy(logits, targets, reduction="none")
@@ -142,7 +142,7 @@ def batch_section(walk: Walk) -> str:
     columns = [[_code(walk, [i]) for i in ids[0]] for ids in (walk.inputs, walk.targets)]
     rows = list(zip(range(n_tokens), *columns, strict=True))
     n_windows, block_size = params.batch_size * params.grad_accum_steps, walk.model.params.block_size
-    inputs, _ = training_batch(open_bin(BINS, "train"), block_size, n_windows, params.seed, step=0)
+    inputs, *_ = training_batch(open_bin(BINS, "train"), block_size, n_windows, params.seed, step=0)
     return f"""{_link(validation_batch)} returns inputs and targets for {text}, each of shape
 {tuple(walk.inputs.shape)}. The target at each position is the next token, so the targets are the inputs
 shifted by one:
@@ -206,7 +206,7 @@ def step_section(walk: Walk) -> str:
     state = TrainState(walk.model.params, exact, walk.model.vocab_size)
     weight, rate = state.model.head_weight, learning_rate(0, exact)
     weight_before, before = weight[0, 0].item(), _loss(state.model, walk)
-    _, grad_norm = train_step(state, (walk.inputs, walk.targets), rate)
+    _, grad_norm = train_step(state, Batch(walk.inputs, walk.targets, walk.targets.numel()), rate)
     weight_after, after = weight[0, 0].item(), _loss(state.model, walk)
     clipping = f"before clipping to {exact.grad_clip:g}" if exact.grad_clip else "clipping is off"
     rows = [

@@ -24,6 +24,7 @@ from slm.sft.chat import segments
 from slm.sft.conversations import Conversation, Turn, read_conversations
 from slm.sft.params import SFTRun
 from slm.tokenizer.tokenizer import encode, end_of_text_id
+from slm.train.data import Batch, to_device, to_rank
 from slm.train.params import TrainParams
 from storygrammar.prompts.conversations import conversations
 
@@ -40,20 +41,22 @@ class SFTBatches:
         self._params, self._train, self._validation = params, train, validation
         self.targets_per_epoch = count_targets(train[1])
 
-    def train_batch(self, step: int) -> Rows:
-        """Return inputs and targets (B, T) of a step; they depend on the seed and the step alone."""
+    def train_batch(self, step: int, device: torch.device) -> Batch:
+        """Return this rank's shard of a step, which depends on the seed and the step alone."""
         n_rows, size = len(self._train[0]), self._params.batch_size
         places = [divmod(row, n_rows) for row in range(step * size, (step + 1) * size)]
         rows = [epoch_order(n_rows, self._params.seed, epoch)[place] for epoch, place in places]
-        return self._train[0][rows].long(), self._train[1][rows].long()
+        inputs, targets = self._train[0][rows].long(), self._train[1][rows].long()
+        return to_rank(Batch(inputs, targets, count_targets(targets)), device)
 
-    def val_batches(self) -> Iterator[Rows]:
+    def val_batches(self, device: torch.device) -> Iterator[Batch]:
         """Yield batches of the first held-out conversations with `eval_tokens` targets; 0 is all."""
         counts = (self._validation[1] != IGNORE_INDEX).sum(1).cumsum(0)
         n_targets = self._params.eval_tokens or int(counts[-1])
         n_rows = int((counts < n_targets).sum()) + 1
         inputs, targets = (part[:n_rows].long().split(self._params.batch_size) for part in self._validation)
-        yield from zip(inputs, targets, strict=True)
+        for x, y in zip(inputs, targets, strict=True):
+            yield to_device(Batch(x, y, count_targets(y)), device)
 
 
 def load_batches(run: SFTRun, params: TrainParams, tokenizer: Tokenizer, block_size: int) -> SFTBatches:

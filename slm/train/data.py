@@ -12,7 +12,7 @@ Shapes: B windows, T = block_size tokens.
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -23,19 +23,27 @@ from slm.model.layers import IGNORE_INDEX
 from slm.train.distributed import shard
 from slm.train.params import MAX_CHUNKS, TrainParams, n_chunks
 
-# Inputs and targets.
-Batch = tuple[Tensor, Tensor]
+# Tokens are copied to a GPU if they take at most this fraction of its memory.
+MAX_TOKENS_FRACTION = 0.25
+
+
+class Batch(NamedTuple):
+    """Inputs and targets (B, T), and how many targets count: of a whole step, on all ranks."""
+
+    inputs: Tensor
+    targets: Tensor
+    n_targets: int
 
 
 class Batches(Protocol):
-    """Source of training data: inputs and targets (B, T)."""
+    """Source of training data."""
 
     targets_per_epoch: int
 
-    def train_batch(self, step: int) -> Batch:
-        """Return the sequences of a step (counted from 0), for all ranks together."""
+    def train_batch(self, step: int, device: torch.device) -> Batch:
+        """Return this rank's shard of a step (counted from 0)."""
 
-    def val_batches(self) -> Iterator[Batch]:
+    def val_batches(self, device: torch.device) -> Iterator[Batch]:
         """Yield this rank's shard of the validation batches, the same at each evaluation."""
 
 
@@ -56,20 +64,25 @@ class WindowBatches:
             )
         self._train, self._validation, self._block_size, self._params = train, validation, block_size, params
         self.targets_per_epoch = len(train)
+        # The training tokens on the GPU, once they are needed there.
+        self._gpu_tokens: Tensor | None = None
 
-    def train_batch(self, step: int) -> Batch:
+    def train_batch(self, step: int, device: torch.device) -> Batch:
         params = self._params
-        batch_size = params.batch_size * params.grad_accum_steps
-        return training_batch(
-            self._train, self._block_size, batch_size, params.seed, step, n_chunks(step, params)
-        )
+        arguments = (self._block_size, params.batch_size * params.grad_accum_steps, params.seed, step)
+        if device.type != "cuda" or not fits_on_gpu(self._train, device):
+            batch = training_batch(self._train, *arguments, n_chunks(step, params))
+            return to_rank(batch, device)
+        if self._gpu_tokens is None:
+            self._gpu_tokens = tokens_to_gpu(self._train, device)
+        return gpu_batch(self._gpu_tokens, *arguments, n_chunks(step, params))
 
-    def val_batches(self) -> Iterator[Batch]:
+    def val_batches(self, device: torch.device) -> Iterator[Batch]:
         """Yield windows with about `eval_tokens` targets, spread evenly over the split."""
         windows = shard(validation_windows(self._validation, self._block_size, self._params.eval_tokens))
         for first in range(0, len(windows), self._params.batch_size):
             part = windows[first : first + self._params.batch_size]
-            yield validation_batch(self._validation, self._block_size, part)
+            yield to_device(validation_batch(self._validation, self._block_size, part), device)
 
 
 def training_batch(
@@ -79,23 +92,32 @@ def training_batch(
 
     With n_chunks each window is cut into independent chunks: (B · n_chunks, T / n_chunks).
     """
-    n_windows = windows_per_epoch(tokens, block_size)
+    starts, offsets = window_starts(len(tokens), block_size, batch_size, seed, step)
+    inputs, targets, n_targets = _gather(tokens, block_size, starts, offsets)
+    length = block_size // n_chunks
+    return Batch(inputs.view(-1, length), targets.view(-1, length), n_targets)
+
+
+def window_starts(
+    n_tokens: int, block_size: int, batch_size: int, seed: int, step: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the windows of a step: (B,) first targets, counted from the (B,) offsets of their epochs."""
+    n_windows = windows_per_epoch(n_tokens, block_size)
     epochs, places = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size), n_windows)
     starts = np.empty(batch_size, dtype=np.int64)
     offsets = np.empty(batch_size, dtype=np.int64)
     # Nearly all batches lie within one epoch.
     for epoch in np.unique(epochs):
-        offset, order = _epoch(len(tokens), n_windows, seed, int(epoch))
+        offset, order = _epoch(n_tokens, n_windows, seed, int(epoch))
         in_epoch = epochs == epoch
         starts[in_epoch] = order[places[in_epoch]] * block_size
         offsets[in_epoch] = offset
-    inputs, targets = _gather(tokens, block_size, starts, offsets)
-    return inputs.view(-1, block_size // n_chunks), targets.view(-1, block_size // n_chunks)
+    return starts, offsets
 
 
 def validation_windows(tokens: np.ndarray, block_size: int, n_tokens: int) -> np.ndarray:
     """Return the indices of windows with about `n_tokens` targets, evenly spaced; 0 selects all windows."""
-    n_windows = windows_per_epoch(tokens, block_size)
+    n_windows = windows_per_epoch(len(tokens), block_size)
     n_selected = min(n_windows, -(-n_tokens // block_size)) or n_windows
     return np.arange(n_selected) * n_windows // n_selected
 
@@ -105,17 +127,55 @@ def validation_batch(tokens: np.ndarray, block_size: int, windows: np.ndarray) -
     return _gather(tokens, block_size, windows * block_size, np.zeros_like(windows))
 
 
-def windows_per_epoch(tokens: np.ndarray, block_size: int) -> int:
+def windows_per_epoch(n_tokens: int, block_size: int) -> int:
     """Return the number of windows in an epoch."""
-    return -(-len(tokens) // block_size)
+    return -(-n_tokens // block_size)
+
+
+def to_rank(batch: Batch, device: torch.device) -> Batch:
+    """Return this rank's shard of a batch on the device; `n_targets` stays that of the whole batch."""
+    return to_device(Batch(shard(batch.inputs), shard(batch.targets), batch.n_targets), device)
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """Copy a batch to the device, asynchronously to a GPU."""
     if device.type != "cuda":
-        return batch[0].to(device), batch[1].to(device)
-    inputs, targets = (part.pin_memory().to(device, non_blocking=True) for part in batch)
-    return inputs, targets
+        return Batch(batch.inputs.to(device), batch.targets.to(device), batch.n_targets)
+    inputs, targets = (part.pin_memory().to(device, non_blocking=True) for part in batch[:2])
+    return Batch(inputs, targets, batch.n_targets)
+
+
+def fits_on_gpu(tokens: np.ndarray, device: torch.device) -> bool:
+    """Return whether the tokens take at most MAX_TOKENS_FRACTION of the GPU's memory."""
+    total: int = torch.cuda.get_device_properties(device).total_memory
+    return tokens.nbytes <= MAX_TOKENS_FRACTION * total
+
+
+def tokens_to_gpu(tokens: np.ndarray, device: torch.device) -> Tensor:
+    """Copy token ids to the device, as signed integers of the same size: few kernels take unsigned ones."""
+    signed = np.ascontiguousarray(tokens).view(f"<i{tokens.itemsize}")
+    return torch.from_numpy(signed.copy()).to(device)
+
+
+def gpu_batch(
+    tokens: Tensor, block_size: int, batch_size: int, seed: int, step: int, n_chunks: int = 1
+) -> Batch:
+    """Return this rank's shard of the same batch as `training_batch`, cut from the tokens on the device."""
+    starts, offsets = window_starts(len(tokens), block_size, batch_size, seed, step)
+    n_targets = count_targets(len(tokens), block_size, starts)
+    bounds = torch.from_numpy(np.stack([shard(starts), shard(offsets)])).to(tokens.device, non_blocking=True)
+    positions = bounds[0, :, None] + torch.arange(-1, block_size, device=tokens.device)  # (B, T + 1)
+    ids = tokens[(bounds[1, :, None] + positions) % len(tokens)].long()
+    # Undo the sign.
+    ids &= (1 << 8 * tokens.element_size()) - 1
+    targets = ids[:, 1:].masked_fill(positions[:, 1:] >= len(tokens), IGNORE_INDEX)
+    length = block_size // n_chunks
+    return Batch(ids[:, :-1].reshape(-1, length), targets.view(-1, length), n_targets)
+
+
+def count_targets(n_tokens: int, block_size: int, starts: np.ndarray) -> int:
+    """Return the number of targets of windows: those past the end of the ring do not count."""
+    return int(np.minimum(block_size, n_tokens - starts).sum())
 
 
 @lru_cache(maxsize=2)
@@ -133,4 +193,5 @@ def _gather(tokens: np.ndarray, block_size: int, starts: np.ndarray, offsets: np
     inputs, targets = ids[:, :-1], ids[:, 1:]
     # Targets past the end of the ring belong to the first window.
     wrapped = torch.from_numpy(positions[:, 1:] >= len(tokens))
-    return inputs.contiguous(), targets.masked_fill(wrapped, IGNORE_INDEX)
+    n_targets = count_targets(len(tokens), block_size, starts)
+    return Batch(inputs.contiguous(), targets.masked_fill(wrapped, IGNORE_INDEX), n_targets)

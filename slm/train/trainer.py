@@ -16,12 +16,12 @@ from slm.core.errors import UserError
 from slm.core.progress import Progress
 from slm.model.device import autocast, pick_dtype, setup_torch
 from slm.model.gpt import count_params, meta_gpt, save_model
-from slm.model.layers import IGNORE_INDEX, MAX_LOGITS
+from slm.model.layers import MAX_LOGITS
 from slm.model.params import ModelParams
 from slm.results.train import TrainMetrics, TrainPoint, TrainSummary, ValidationPoint
 from slm.train.checkpoints import Checkpointer, RunInputs
-from slm.train.data import Batch, Batches, to_device
-from slm.train.distributed import StopSignal, all_gather, all_reduce_sum, log_rank0, rank, shard, world_size
+from slm.train.data import Batch, Batches
+from slm.train.distributed import StopSignal, all_gather, all_reduce_sum, log_rank0, rank, world_size
 from slm.train.params import TrainParams, learning_rate
 from slm.train.state import TrainState
 
@@ -101,9 +101,9 @@ def run_steps(
             if step == params.max_steps or 0 < params.patience <= state.evals_since_best:
                 break
 
-            inputs, targets = batches.train_batch(step)
-            loss, grad_norm = train_step(state, (inputs, targets), learning_rate(step, params))
-            state.log_step(loss, grad_norm, n_tokens=int((targets != IGNORE_INDEX).sum()))
+            batch = batches.train_batch(step, state.device)
+            loss, grad_norm = train_step(state, batch, learning_rate(step, params))
+            state.log_step(loss, grad_norm, batch.n_targets)
             progress.advance(tokens_per_step, _progress_note(state))
 
     seconds, best = time.monotonic() - start, state.best
@@ -136,11 +136,10 @@ def train_step(state: TrainState, batch: Batch, lr: float) -> tuple[Tensor, Tens
 def backward(state: TrainState, batch: Batch) -> Tensor:
     """Accumulate the gradient of the mean loss over all ranks' targets; return that loss.
 
-    `batch` is inputs and targets of the whole step; this rank computes its shard, a micro-batch at a time.
+    `batch` is this rank's shard of the step, which is computed a micro-batch at a time.
     """
     state.model.train()
-    n_targets = int((batch[1] != IGNORE_INDEX).sum())
-    inputs, targets = to_device((shard(batch[0]), shard(batch[1])), state.device)
+    inputs, targets, n_targets = batch
     # During the sequence-length warm-up a micro-batch has more, shorter sequences.
     n_chunks = state.model.params.block_size // inputs.size(1)
     micro_batch_size = state.params.batch_size * n_chunks
@@ -165,12 +164,11 @@ def validation_loss(state: TrainState, batches: Batches) -> float:
     """
     state.model.eval()
     loss_sums, n_targets = [], 0
-    for batch in batches.val_batches():
-        n_targets += int((batch[1] != IGNORE_INDEX).sum())
-        batch = to_device(batch, state.device)
+    for batch in batches.val_batches(state.device):
+        n_targets += batch.n_targets
         # Not compiled, because the last batch may be smaller.
         with autocast(state.device, state.dtype):
-            loss_sums.append(state.loss_sum(*batch))
+            loss_sums.append(state.loss_sum(batch.inputs, batch.targets))
     rank_sum = math.fsum(torch.stack(loss_sums).tolist()) if loss_sums else 0.0
     sums, counts = zip(*all_gather((rank_sum, n_targets)), strict=True)
     return math.fsum(sums) / sum(counts)

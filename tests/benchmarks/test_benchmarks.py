@@ -38,12 +38,14 @@ from slm.generate.batch import generate
 from slm.model.gpt import count_params, cross_entropy, new_gpt
 from slm.model.huggingface import to_weights
 from slm.tokenizer.tokenizer import END_OF_TEXT
+from slm.train.data import Batch
 from slm.train.params import learning_rate
 from tests.export_models import BLOCK_SIZE, random_model, small_tokenizer
 from tests.tiny import model_params, sample_params, train_params
 
 SHAPE = Shape(n_layer=2, n_head=3, n_embd=12, block_size=8, vocab_size=11)
 IDS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6], [0, 10, 7, 7, 7, 2, 8, 1]])
+BATCH = Batch(IDS, IDS, IDS.numel())
 
 
 def randomize_and_copy(model, reference):
@@ -122,7 +124,7 @@ def test_nanogpt_learning_rate_equals_the_cosine_schedule():
 
 def test_nanogpt_batch_has_next_tokens_as_targets():
     tokens = np.arange(20, dtype=np.uint16)
-    inputs, targets = nanogpt_batch(tokens, 8, 100)
+    inputs, targets, _ = nanogpt_batch(tokens, 8, 100)
     assert torch.equal(targets, inputs + 1)
     assert torch.equal(inputs, inputs[:, :1] + torch.arange(8))
     assert set(inputs[:, 0].tolist()) == set(range(12))
@@ -130,9 +132,9 @@ def test_nanogpt_batch_has_next_tokens_as_targets():
 
 def test_reference_trainer_lowers_the_loss():
     trainer = ReferenceTrainer("transformers", SHAPE, dtype="float32")
-    before = trainer.step((IDS, IDS), lr=0.01)
+    before = trainer.step(BATCH, lr=0.01)
     for _ in range(20):
-        after = trainer.step((IDS, IDS), lr=0.01)
+        after = trainer.step(BATCH, lr=0.01)
     assert after < before - 0.5
     assert trainer.logits(IDS).shape == (2, 8, 11)
 
@@ -213,7 +215,7 @@ def test_train_counts_all_steps_but_no_evaluations(monkeypatch):
         now += 100.0
         return 8.0 - trainer.steps
 
-    monkeypatch.setattr(racing, "set_up", lambda run, race: (Side(), lambda step: (IDS, IDS)))
+    monkeypatch.setattr(racing, "set_up", lambda run, race: (Side(), lambda step: BATCH))
     monkeypatch.setattr(racing, "open_bin", lambda tokens, split: None)
     monkeypatch.setattr(racing, "validation_loss", validation_loss)
     monkeypatch.setattr(racing, "Stopwatch", partial(Stopwatch, lambda: now))

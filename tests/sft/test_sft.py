@@ -32,6 +32,8 @@ from tests.tiny import SFT as ITEM
 from tests.tiny import complaint, model_params, train_params
 from tests.train.test_resume import signal_after
 
+CPU = torch.device("cpu")
+
 TALKS = [
     [Turn("What is red?", "A rose."), Turn("And blue?", "The sky.")],
     [Turn("What is green?", "Grass.")],
@@ -88,18 +90,20 @@ def test_turns_beyond_block_size_are_dropped_and_a_first_turn_is_truncated(token
 def test_each_conversation_occurs_once_per_epoch(n, batch_size, seed):
     rows = torch.arange(n)[:, None]
     pairs = SFTBatches((rows, rows), (rows, rows), train_params(batch_size=batch_size, seed=seed))
-    seen = [row for step in range(3 * n) for row in pairs.train_batch(step)[0].flatten().tolist()]
+    seen = [row for step in range(3 * n) for row in pairs.train_batch(step, CPU).inputs.flatten().tolist()]
     for first in range(0, 3 * n, n):
         assert sorted(seen[first : first + n]) == list(range(n))
-    assert pairs.train_batch(2)[0].equal(torch.tensor(seen[2 * batch_size : 3 * batch_size])[:, None])
+    assert pairs.train_batch(2, CPU).inputs.equal(
+        torch.tensor(seen[2 * batch_size : 3 * batch_size])[:, None]
+    )
 
 
 def test_validation_covers_eval_tokens_targets(tokenizer):
     rows = to_rows(TALKS, tokenizer, 64)
     counts = (rows[1] != IGNORE_INDEX).sum(1).tolist()
     for asked, n_rows in ((0, 3), (1, 1), (counts[0], 1), (counts[0] + 1, 2), (10**6, 3)):
-        looks = SFTBatches(rows, rows, train_params(eval_tokens=asked, batch_size=2)).val_batches()
-        assert torch.cat([inputs for inputs, _ in looks]).equal(rows[0][:n_rows].long())
+        looks = SFTBatches(rows, rows, train_params(eval_tokens=asked, batch_size=2)).val_batches(CPU)
+        assert torch.cat([batch.inputs for batch in looks]).equal(rows[0][:n_rows].long())
 
 
 def test_answer_loss_is_the_mean_over_answer_tokens(tokenizer):

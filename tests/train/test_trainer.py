@@ -8,7 +8,7 @@ from slm.core.errors import UserError
 from slm.core.files import write_rows
 from slm.model.gpt import load_model
 from slm.results.train import TrainPoint, ValidationPoint
-from slm.train.data import WindowBatches
+from slm.train.data import Batch, WindowBatches
 from slm.train.state import TrainState
 from slm.train.trainer import backward, train, train_step, validation_loss
 from tests.tiny import model_params, train_params
@@ -96,7 +96,7 @@ def test_gradient_accumulation_matches_full_batch():
     whole, parts = (
         TrainState(model_params(), train_params(batch_size=b, grad_accum_steps=8 // b), VOCAB) for b in (8, 4)
     )
-    losses = [backward(state, (inputs, targets)) for state in (whole, parts)]
+    losses = [backward(state, Batch(inputs, targets, int((targets != -1).sum()))) for state in (whole, parts)]
     torch.testing.assert_close(losses[0], losses[1])
     for (name, p), q in zip(whole.model.named_parameters(), parts.model.parameters(), strict=True):
         torch.testing.assert_close(p.grad, q.grad, rtol=1e-4, atol=1e-7, msg=name)
@@ -131,7 +131,7 @@ def test_grad_norm_is_clipped_and_reported_unclipped():
     for grad_clip in (0.0, 1e-9):  # far below AdamW's epsilon, so that a clipped step is hardly one
         state = TrainState(model_params(), train_params(grad_clip=grad_clip, weight_decay=0.0), VOCAB)
         before = state.model.token_embedding.weight.clone()
-        norms.append(train_step(state, (inputs, inputs), lr=0.01)[1])
+        norms.append(train_step(state, Batch(inputs, inputs, inputs.numel()), lr=0.01)[1])
         weights.append((state.model.token_embedding.weight - before).abs().max().item())
     torch.testing.assert_close(norms[0], norms[1])
     assert weights[0] == pytest.approx(0.01, rel=0.01)
