@@ -22,7 +22,7 @@ def main(stage: Stage) -> None:
     from slm.model.gpt import load_model
     from slm.tokenizer.bins import open_bin
     from slm.tokenizer.tokenizer import end_of_text_id, load
-    from storygrammar.checker.consistency import complaints
+    from storygrammar.checker.consistency import find_contradictions
 
     # Generate from the empty prompt.
     tokenizer = load(MODELS / "tokenizer.json")
@@ -35,7 +35,7 @@ def main(stage: Stage) -> None:
             [samples[temperature]] = generate(model, [[]], sampling, end_of_text, progress)
 
     # Check each sample, then summarize those of each temperature.
-    checker = complaints if read_summary(CORPUS / "summary.json").is_synthetic else None
+    checker = find_contradictions if read_summary(CORPUS / "summary.json").is_synthetic else None
     stories = check_samples(samples, params.max_new_tokens, tokenizer, open_bin(TOKENS, "train"), checker)
     unknown = unknown_words(stories, CORPUS / "train.parquet")
     rows = {t: summarize_stories([s for s in stories if s.temperature == t], unknown) for t in samples}

@@ -12,7 +12,7 @@ from random import Random
 from typing import NamedTuple
 
 from storygrammar.grammar.cast import CHARACTERS
-from storygrammar.grammar.generator import tell
+from storygrammar.grammar.generator import tell_story
 from storygrammar.grammar.teller import Teller
 from storygrammar.grammar.words import LOOKS, PLACES, THINGS
 
@@ -41,7 +41,7 @@ def pairs(phenomenon: str, seed: int) -> Iterator[Pair]:
     random = Random(f"minimal pairs, {phenomenon}, {seed}")
     while True:
         story = Teller(random.random)
-        tell(story)
+        tell_story(story)
         if edits := list(PHENOMENA[phenomenon](story)):
             start, end, words = random.choice(edits)
             text = story.text

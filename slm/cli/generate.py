@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from slm.core.errors import UserError
 from slm.generate.params import DEFAULTS, GenerationParams, check_text, generation_params
-from slm.sft import chat
-from slm.sft.conversations import Turn
+from slm.sft.conversations import Turn, n_dropped, render
 
 # slm.inference imports torch, which takes a second: --help and wrong arguments do without it.
 if TYPE_CHECKING:
@@ -121,10 +120,10 @@ class Chat:
             self._turns.clear()
             return
         block_size = self._generator.model.params.block_size
-        if n := chat.n_dropped(self._turns, message, self._generator.count_tokens, block_size):
+        if n := n_dropped(self._turns, message, self._generator.count_tokens, block_size):
             print(f"(context full: dropped the first {'turn' if n == 1 else f'{n} turns'})")
             del self._turns[:n]
-        answer = _print_stream(self._generator, chat.render(self._turns, message), params)
+        answer = _print_stream(self._generator, render(self._turns, message), params)
         self._turns.append(Turn(message, answer))
 
 

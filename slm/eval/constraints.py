@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from slm.data.statistics import wilson_interval
-from storygrammar.checker.consistency import read
+from storygrammar.checker.consistency import read_story
 from storygrammar.grammar.words import GOOD
 from storygrammar.prompts.constraints import KINDS
 
@@ -38,7 +38,7 @@ class KindScore(NamedTuple):
 
 def satisfied_values(text: str) -> dict[str, set[str]]:
     """Return for each kind the values of the constraints that a text satisfies."""
-    plot, known, _ = read(text)
+    plot, known, _ = read_story(text)
 
     def values(attribute: str, *roles: str) -> set[str]:
         return {known[role, attribute].value for role in roles if (role, attribute) in known}

@@ -17,8 +17,7 @@ from slm.generate.markdown import escape
 from slm.generate.params import DEFAULTS, SampleParams
 from slm.model.gpt import GPT
 from slm.model.layers import IGNORE_INDEX
-from slm.sft.chat import render
-from slm.sft.conversations import Conversation, Turn
+from slm.sft.conversations import Conversation, Turn, render
 from slm.tokenizer.tokenizer import decode, encode, end_of_text_id
 
 

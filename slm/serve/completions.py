@@ -15,8 +15,7 @@ from slm.serve.choices import Choice, Delta
 from slm.serve.engine import RequestHandle
 from slm.serve.errors import APIError
 from slm.serve.params import MAX_PROMPT_TOKENS, MODEL, ChatRequest, CompletionRequest, GenerationRequest
-from slm.sft.chat import n_dropped, render
-from slm.sft.conversations import Turn
+from slm.sft.conversations import Turn, n_dropped, render
 from slm.tokenizer.tokenizer import encode, tiktoken_encoding
 
 

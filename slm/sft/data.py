@@ -20,8 +20,7 @@ from torch import Tensor
 from slm.core.errors import UserError
 from slm.data.documents import is_validation
 from slm.model.layers import IGNORE_INDEX
-from slm.sft.chat import segments
-from slm.sft.conversations import Conversation, Turn, read_conversations
+from slm.sft.conversations import Conversation, Turn, read_conversations, segments
 from slm.sft.params import SFTRun
 from slm.tokenizer.tokenizer import encode, end_of_text_id
 from slm.train.data import Batch, to_device, to_rank

@@ -40,11 +40,11 @@ Known = MutableMapping[tuple[str, str], Fact]
 class Findings(NamedTuple):
     """Contradictions, in short sentences, and the sentences that the plot does not have."""
 
-    complaints: list[str]
-    strays: list[str]
+    contradictions: list[str]
+    stray_sentences: list[str]
 
 
-class Read(NamedTuple):
+class ParsedStory(NamedTuple):
     """A story that was read; `plot` is "" if no sentence matches one."""
 
     plot: str
@@ -52,35 +52,36 @@ class Read(NamedTuple):
     findings: Findings
 
 
-def complaints(text: str) -> list[str]:
+def find_contradictions(text: str) -> list[str]:
     """Return the contradictions of a story, in short sentences; none if it is consistent."""
-    return check(text).complaints
+    return check(text).contradictions
 
 
 def check(text: str) -> Findings:
     """Return the contradictions and the stray sentences of a story."""
-    return read(text).findings
+    return read_story(text).findings
 
 
-def read(text: str) -> Read:
+def read_story(text: str) -> ParsedStory:
     """Read a story as the plot that has most of its sentences."""
     story = [(sentence, readings(sentence)) for sentence in split(text.strip())]
     plots = Counter(plot for _, found in story for plot in {plot for r in found for plot in r.kind.branches})
     plot = max(sorted(plots), key=lambda plot: plots[plot], default="")
     introduced = set(re.findall(r"(?:named|call it) ([A-Z]\w+)", text))
     known: Known = {}
-    complaints: list[str] = []
-    strays: list[str] = []
+    contradictions: list[str] = []
+    stray_sentences: list[str] = []
     for sentence, found in story:
         if in_plot := [reading for reading in found if plot in reading.kind.branches]:
-            complaints += _learn(known, in_plot, plot, introduced)
+            contradictions += _learn(known, in_plot, plot, introduced)
         else:
-            strays.append(sentence)
+            stray_sentences.append(sentence)
             names = [name for name in NAME.findall(sentence) if name in PRONOUNS]
-            complaints += [f"{name} comes from nowhere" for name in names if name not in introduced]
-    if len(strays) > MAX_STRAY_FRACTION * len(story):
-        complaints.append(f"{len(strays)} of {len(story)} sentences do not belong to the story: {strays[0]}")
-    return Read(plot, known, Findings(list(dict.fromkeys(complaints)), strays))
+            contradictions += [f"{name} comes from nowhere" for name in names if name not in introduced]
+    if len(stray_sentences) > MAX_STRAY_FRACTION * len(story):
+        n = f"{len(stray_sentences)} of {len(story)}"
+        contradictions.append(f"{n} sentences do not belong to the story: {stray_sentences[0]}")
+    return ParsedStory(plot, known, Findings(list(dict.fromkeys(contradictions)), stray_sentences))
 
 
 def _learn(known: Known, in_plot: list[Reading], plot: str, introduced: set[str]) -> list[str]:

@@ -28,11 +28,11 @@ def stories(seed: int) -> Iterator[Story]:
     random = Random(seed).random
     while True:
         teller = Teller(random)
-        tell(teller)
+        tell_story(teller)
         yield Story(teller.text, teller.bits)
 
 
-def tell(s: Teller) -> str:
+def tell_story(s: Teller) -> str:
     """Tell one story, an opening and a random plot, and return the name of the plot."""
     opening(s)
     plot = s.pick(PLOTS)

@@ -9,7 +9,7 @@ from itertools import combinations
 from random import Random
 
 from storygrammar.grammar.words import with_article
-from storygrammar.prompts.gists import GISTS, Roles
+from storygrammar.prompts.summaries import PLOT_SUMMARIES, Roles
 
 # Kind → value, for example {"hero": "frog", "plot": "lost"}.
 Constraints = dict[str, str]
@@ -69,7 +69,7 @@ def render_prompt(constraints: Constraints) -> str:
     """Return constraints as text: "Write a story about Gus who loses a red drum. Use the word brave."."""
     rendered, subject = {"name", "hero", "plot"}, _hero(constraints)
     if "plot" in constraints:
-        premise = GISTS[constraints["plot"]].premise
+        premise = PLOT_SUMMARIES[constraints["plot"]].premise
         thing = constraints.get("look") or constraints.get("thing")
         subject += " who " + premise.format(t=with_article(thing) if thing else "something")
         rendered |= {"look", "thing"} if "{t}" in premise else set()

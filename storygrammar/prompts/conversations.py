@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator, Mapping
 from random import Random
 from typing import Any, NamedTuple
 
-from storygrammar.grammar.generator import tell
+from storygrammar.grammar.generator import tell_story
 from storygrammar.grammar.teller import Teller
 from storygrammar.prompts.constraints import Constraints, draw_constraints, is_held_out, render_prompt
-from storygrammar.prompts.gists import QUESTIONS, Roles, questions, summary
+from storygrammar.prompts.summaries import QUESTIONS, Roles, questions_about, summarize
 
 # A prompt, its answer, and the constraints on the answer that can be checked.
 Turn = tuple[str, str, Mapping[str, str]]
@@ -37,7 +37,7 @@ def conversations(tasks: Mapping[Any, float], seed: int, held_out: bool) -> Iter
     weights = [tasks[name] for name in names]
     while True:
         teller = Teller(random.random)
-        plot = tell(teller)
+        plot = tell_story(teller)
         constraints = draw_constraints(plot, teller.roles, random)
         if is_held_out(constraints) == held_out:
             [task] = random.choices(names, weights)
@@ -56,21 +56,23 @@ def continue_story(story: ToldStory, random: Random) -> Conversation:
     return [(f"Go on: {story.text[:end]}", story.text[end:].strip(), {})]
 
 
-def summarize(story: ToldStory, random: Random) -> Conversation:
+def summarize_story(story: ToldStory, random: Random) -> Conversation:
     """Ask for a summary of a story in one sentence."""
-    return [_exact_turn(SUMMARIZE, summary(story.plot, story.roles), "summary", story.text)]
+    return [_exact_turn(SUMMARIZE, summarize(story.plot, story.roles), "summary", story.text)]
 
 
 def answer_question(story: ToldStory, random: Random) -> Conversation:
     """Ask a question about a story."""
-    question, answer = random.choice(questions(story.plot, story.roles))
+    question, answer = random.choice(questions_about(story.plot, story.roles))
     return [_exact_turn(question, answer, "question", story.text)]
 
 
 def chat(story: ToldStory, random: Random) -> Conversation:
     """Ask for a story, then for a summary and for two answers about it, in any order."""
-    turns = [_exact_turn(SUMMARIZE, summary(story.plot, story.roles), "summary")]
-    turns += [_exact_turn(*qa, "question") for qa in random.sample(questions(story.plot, story.roles), 2)]
+    turns = [_exact_turn(SUMMARIZE, summarize(story.plot, story.roles), "summary")]
+    turns += [
+        _exact_turn(*qa, "question") for qa in random.sample(questions_about(story.plot, story.roles), 2)
+    ]
     random.shuffle(turns)
     return write_story(story, random) + turns
 
@@ -84,6 +86,6 @@ TASKS: dict[str, Callable[[ToldStory, Random], Conversation]] = {
     "qa": answer_question,
     "chat": chat,
     "continuation": continue_story,
-    "summary": summarize,
+    "summary": summarize_story,
     "story": write_story,
 }

@@ -19,8 +19,7 @@ from slm.generate.batch import generate
 from slm.generate.params import DEFAULTS, generation_params
 from slm.inference import StreamDecoder
 from slm.model.gpt import new_gpt, save_model
-from slm.sft import chat
-from slm.sft.conversations import Turn
+from slm.sft.conversations import Turn, render
 from slm.tokenizer.tokenizer import END_OF_TEXT, encode, train_bpe
 from tests.project import ROOT
 from tests.tiny import model_params, sample_params
@@ -174,15 +173,13 @@ def test_chat_prompt_contains_the_turns_that_fit(models, capsys):
         session(message, params)
         *notes, answer = capsys.readouterr().out.splitlines()
         turns = turns[len(notes) :]
-        assert answer == generator.generate(chat.render(turns, message), **params.model_dump()).rstrip("\n")
+        assert answer == generator.generate(render(turns, message), **params.model_dump()).rstrip("\n")
         turns.append(Turn(message, answer))
     # The context of 16 tokens is too short for all turns.
     assert len(turns) < 3
     session(" ", params)
     session("Write.", params)
-    assert (
-        capsys.readouterr().out == f"{generator.generate(chat.render([], 'Write.'), **params.model_dump())}\n"
-    )
+    assert capsys.readouterr().out == f"{generator.generate(render([], 'Write.'), **params.model_dump())}\n"
 
 
 def read_until_prompt(terminal: int) -> str:

@@ -12,7 +12,7 @@ from slm.eval.minimal_pairs import BATCH_SIZE, score_pairs
 from slm.eval.perplexity import token_losses
 from slm.results.eval import PairScore
 from slm.tokenizer.tokenizer import END_OF_TEXT, encode, train_bpe
-from storygrammar.grammar.generator import tell
+from storygrammar.grammar.generator import tell_story
 from storygrammar.minimal_pairs import PHENOMENA, pairs
 from tests.project import ROOT
 from tests.storygrammar.test_stories import Replay, WrongTurnError
@@ -43,7 +43,7 @@ def can_be_told(beginning: str) -> bool:
     while True:
         replay = BeginningReplay(beginning, decisions)
         try:
-            tell(replay)
+            tell_story(replay)
             if replay.text.startswith(beginning):
                 return True
         except ToldError:

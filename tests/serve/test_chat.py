@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from slm.cli.generate import Chat
 from slm.generate.params import generation_params
 from slm.serve.params import MAX_PROMPT_TOKENS, ChatRequest
-from slm.sft import chat
-from slm.sft.conversations import Turn
+from slm.sft.conversations import Turn, n_dropped, render
 from tests.server import check_disconnect_aborts, idle_engine, openai_client, post, serving, tiny_generator
 
 PROMPT = {"role": "user", "content": "Once"}
@@ -70,7 +69,7 @@ def test_response_has_openai_format(chat_completions, running):
         (0, "assistant", "length"),
         (1, "assistant", "length"),
     ]
-    prompt_ids = running.generator.encode(chat.render([Turn("Once", "upon a time")], "Once"))
+    prompt_ids = running.generator.encode(render([Turn("Once", "upon a time")], "Once"))
     assert (response.usage.prompt_tokens, response.usage.completion_tokens) == (len(prompt_ids), 8)
 
 
@@ -111,7 +110,7 @@ def test_sampling_parameters_take_effect(chat_completions, running):
 
     def expected(**changes):
         options = {"max_new_tokens": 30, "temperature": 1.0, "seed": 4, **changes}
-        return running.generator.generate(chat.render([], "Once"), **options)
+        return running.generator.generate(render([], "Once"), **options)
 
     assert answer(temperature=0) == answer(top_k=1) == answer(min_p=1.0) == answer(top_p=1e-6)
     assert answer(temperature=0) == expected(temperature=0.0)
@@ -192,12 +191,12 @@ WORDS = st.lists(st.sampled_from(["Once", "upon a time", "🦆", "\n\n", ">", ""
 
 @given(st.lists(st.builds(Turn, WORDS, WORDS), max_size=9), WORDS)
 def test_as_few_turns_as_necessary_are_dropped(running, turns, prompt):
-    lengths = [len(running.generator.encode(chat.render(turns[n:], prompt))) for n in range(len(turns) + 1)]
+    lengths = [len(running.generator.encode(render(turns[n:], prompt))) for n in range(len(turns) + 1)]
     fitting = [
         n for n, length in enumerate(lengths) if 1 + length <= running.generator.model.params.block_size
     ]
     limits = running.generator.count_tokens, running.generator.model.params.block_size
-    assert chat.n_dropped(turns, prompt, *limits) == min(fitting, default=len(turns))
+    assert n_dropped(turns, prompt, *limits) == min(fitting, default=len(turns))
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from slm.sft import chat
+from slm.sft.conversations import render
 from tests.browser import needs_browser
 from tests.page_script import run_script
 from tests.server import tiny_generator
@@ -71,7 +71,7 @@ def seen(tmp_path_factory):
 
 def expected_answer(generator, prompt):
     """Return the answer to a first message as the page shows it, cut off after 16 tokens."""
-    text = generator.generate(chat.render([], prompt), seed=5, temperature=1.0, max_new_tokens=16)
+    text = generator.generate(render([], prompt), seed=5, temperature=1.0, max_new_tokens=16)
     return f"{text} […]"
 
 

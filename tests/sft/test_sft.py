@@ -16,8 +16,7 @@ from slm.core.errors import UserError
 from slm.eval.sft import answer_loss, answer_turns, converse, sampling_params
 from slm.model.gpt import new_gpt
 from slm.model.layers import IGNORE_INDEX
-from slm.sft.chat import render
-from slm.sft.conversations import Turn
+from slm.sft.conversations import Turn, render
 from slm.sft.data import SFTBatches, load_batches, to_rows
 from slm.sft.params import SFTParams, SFTRun, Task
 from slm.tokenizer.tokenizer import END_OF_TEXT, encode, train_bpe

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storygrammar.checker.consistency import Findings, check, complaints
+from storygrammar.checker.consistency import Findings, check, find_contradictions
 from storygrammar.checker.sentences import readings, split
 from storygrammar.grammar.generator import PLOTS, stories
 from tests.contradictions import EDITS, plant
@@ -35,20 +35,20 @@ def changed(old: str, new: str) -> str:
 
 def test_grammar_stories_are_consistent(texts):
     for text in texts:
-        assert check(text) == Findings(complaints=[], strays=[]), text
+        assert check(text) == Findings(contradictions=[], stray_sentences=[]), text
 
 
 @pytest.mark.slow
 def test_many_grammar_stories_are_consistent():
     for story in islice(stories(4321), 100_000):
-        assert check(story.text) == Findings(complaints=[], strays=[]), story.text
+        assert check(story.text) == Findings(contradictions=[], stray_sentences=[]), story.text
 
 
 @pytest.mark.parametrize("kind", EDITS)
 def test_planted_contradiction_is_found(kind, texts):
     random = Random(kind)
     planted = list(islice(filter(None, (plant(kind, text, random) for text in texts)), 300))
-    missed = [text for text in planted if not complaints(text)]
+    missed = [text for text in planted if not find_contradictions(text)]
     assert len(planted) == 300
     assert len(missed) <= 0.05 * 300, missed[0]
 
@@ -81,15 +81,15 @@ def test_planted_contradictions_depend_on_the_seed(texts):
     ],
 )  # fmt: skip
 def test_message_names_the_contradiction(old, new, complaint):
-    assert complaint in complaints(changed(old, new))
+    assert complaint in find_contradictions(changed(old, new))
 
 
 def test_branches_of_a_plot_do_not_mix():
     noise = next(
         story.text for story in stories(1) if "and it stayed" in story.text and "It had no home" in story.text
     )
-    assert complaints(noise) == []
-    (complaint,) = complaints(noise.replace("It had no home.", "It had lost its way."))
+    assert find_contradictions(noise) == []
+    (complaint,) = find_contradictions(noise.replace("It had no home.", "It had lost its way."))
     assert "does not go with “It had lost its way.”" in complaint
 
 
@@ -104,25 +104,25 @@ def test_branches_of_a_plot_do_not_mix():
     ],
 )
 def test_small_deviations_are_accepted(old, new):
-    assert complaints(STORY) == []
-    assert complaints(changed(old, new)) == []
+    assert find_contradictions(STORY) == []
+    assert find_contradictions(changed(old, new)) == []
 
 
 def test_stray_sentence_is_no_contradiction():
     found = check(changed("Tom counted three clouds.", "Tom yawned and jumped around."))
-    assert found == Findings(complaints=[], strays=["Tom yawned and jumped around."])
+    assert found == Findings(contradictions=[], stray_sentences=["Tom yawned and jumped around."])
 
 
 def test_story_of_stray_sentences_is_rejected():
     lost = changed("Tom counted three clouds.", "Tom yawned. The end is near. The end is here.")
-    assert complaints(lost) == ["3 of 16 sentences do not belong to the story: Tom yawned."]
-    assert complaints("") != []
-    assert complaints("It was the best of times, it was the worst of times.") != []
+    assert find_contradictions(lost) == ["3 of 16 sentences do not belong to the story: Tom yawned."]
+    assert find_contradictions("") != []
+    assert find_contradictions("It was the best of times, it was the worst of times.") != []
 
 
 @given(st.text() | st.lists(st.sampled_from(re.findall(r"\w+|\W+", STORY))).map("".join))
 def test_checker_reads_any_text(text):
-    assert complaints(text) != []
+    assert find_contradictions(text) != []
 
 
 def test_all_grammar_sentences_have_a_reading(texts):

@@ -7,13 +7,12 @@ from random import Random
 import pytest
 
 from slm.eval.constraints import satisfied_values
-from slm.sft.chat import render
-from slm.sft.conversations import Turn
-from storygrammar.grammar.generator import PLOTS, tell
+from slm.sft.conversations import Turn, render
+from storygrammar.grammar.generator import PLOTS, tell_story
 from storygrammar.grammar.teller import Teller
 from storygrammar.prompts.constraints import KINDS, draw_constraints, is_held_out, render_prompt
 from storygrammar.prompts.conversations import TASKS, conversations
-from storygrammar.prompts.gists import GISTS, questions, summary
+from storygrammar.prompts.summaries import PLOT_SUMMARIES, questions_about, summarize
 
 ALL = dict.fromkeys(TASKS, 1.0)
 
@@ -29,18 +28,18 @@ def told():
     random, found = Random(3).random, []
     while len(found) < 1200 or len({plot for plot, _ in found}) < len(PLOTS):
         teller = Teller(random)
-        found.append((tell(teller), teller))
+        found.append((tell_story(teller), teller))
     return found
 
 
-def test_gists_cover_all_plots():
-    assert list(GISTS) and set(GISTS) == {plot.__name__ for plot in PLOTS}
+def test_every_plot_has_a_summary():
+    assert set(PLOT_SUMMARIES) == {plot.__name__ for plot in PLOTS}
 
 
 def test_answers_use_the_words_of_the_story(told):
     for plot, story in told:
-        texts = [summary(plot, story.roles)]
-        for question, answer in questions(plot, story.roles):
+        texts = [summarize(plot, story.roles)]
+        for question, answer in questions_about(plot, story.roles):
             assert question.endswith("?")
             texts.append(answer)
             words = re.sub("^(To|In|The|A|An|It was) ", "", answer).rstrip(".")

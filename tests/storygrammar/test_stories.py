@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from storygrammar.grammar.generator import PLOTS, stories, tell
+from storygrammar.grammar.generator import PLOTS, stories, tell_story
 from storygrammar.grammar.teller import Teller, Template, parse
 
 PAGE = Path(__file__).parents[2] / "docs" / "stories.md"
@@ -43,7 +43,7 @@ def tellers() -> list[OnePlot]:
     random = Random(5).random
     tellers = [OnePlot(random, plot) for plot in PLOTS for _ in range(300)]
     for teller in tellers:
-        tell(teller)
+        tell_story(teller)
     return tellers
 
 
@@ -79,13 +79,13 @@ class Replay(Teller):
         return decision
 
 
-def derivations(target: str, tell: Callable[[Teller], None] = tell) -> Iterator[float]:
+def derivations(target: str, plot: Callable[[Teller], object] = tell_story) -> Iterator[float]:
     """The bits of every derivation of a text: a depth-first search through all decisions of the grammar."""
     decisions: list[int] = []
     while True:
         replay = Replay(target, decisions)
         try:
-            tell(replay)
+            plot(replay)
             if replay.text == target:
                 yield replay.bits
         except WrongTurnError:
@@ -120,7 +120,7 @@ def test_derivation_search_finds_ambiguity():
 @pytest.mark.parametrize("i", range(len(PLOTS)), ids=[plot.__name__ for plot in PLOTS])
 def test_story_has_one_derivation_with_its_bits(i):
     story = OnePlot(Random(i).random, PLOTS[i])
-    tell(story)
+    tell_story(story)
     assert list(derivations(story.text)) == pytest.approx([story.bits])
 
 
