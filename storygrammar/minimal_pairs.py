@@ -37,7 +37,7 @@ class Edit(NamedTuple):
 
 
 def pairs(phenomenon: str, seed: int) -> Iterator[Pair]:
-    """Yield minimal pairs of one of the PHENOMENA, without end, from stories of no corpus."""
+    """Yield minimal pairs of one of the PHENOMENA, without end, from stories that no corpus contains."""
     random = Random(f"minimal pairs, {phenomenon}, {seed}")
     while True:
         story = Teller(random.random)

@@ -1,7 +1,7 @@
 """Check whether a story of the grammar contradicts itself, from its text alone.
 
-Each sentence is matched with the sentences that the plot can tell, with any names, things and places. So its
-words are assigned to roles: the hero, a friend, the lost thing. A story is consistent if all statements about
+Each sentence is matched with those that the plot can generate, with any names, things and places. This
+assigns its words to roles: the hero, a friend, the lost thing. A story is consistent if all statements about
 each role agree: nobody changes name or sex, no thing its look, owner or place, and the story ends well. A
 sentence that matches nothing states nothing; a story with many of them is rejected.
 """
@@ -12,7 +12,7 @@ from collections.abc import MutableMapping
 from typing import NamedTuple
 
 from storygrammar.checker.facts import PRONOUNS, Fact, facts
-from storygrammar.checker.sentences import OWNER, Reading, readings, split
+from storygrammar.checker.sentences import OWNER, SentenceMatch, match_sentence, split_sentences
 from storygrammar.grammar.words import AFRAID, CROSS, LONELY, SAD, SORRY
 
 # The roles of the hero, a friend and another character.
@@ -38,14 +38,14 @@ Known = MutableMapping[tuple[str, str], Fact]
 
 
 class Findings(NamedTuple):
-    """Contradictions, in short sentences, and the sentences that the plot does not have."""
+    """The contradictions of a story, in words, and its stray sentences: those that match none of its plot."""
 
     contradictions: list[str]
     stray_sentences: list[str]
 
 
 class ParsedStory(NamedTuple):
-    """A story that was read; `plot` is "" if no sentence matches one."""
+    """What the checker read in a story: its plot ("" if no sentence matches one), facts and findings."""
 
     plot: str
     known: Known
@@ -63,17 +63,20 @@ def check(text: str) -> Findings:
 
 
 def read_story(text: str) -> ParsedStory:
-    """Read a story as the plot that has most of its sentences."""
-    story = [(sentence, readings(sentence)) for sentence in split(text.strip())]
-    plots = Counter(plot for _, found in story for plot in {plot for r in found for plot in r.kind.branches})
-    plot = max(sorted(plots), key=lambda plot: plots[plot], default="")
+    """Return the facts of a story, read as one of the plot that matches most of its sentences."""
+    story = [(sentence, match_sentence(sentence)) for sentence in split_sentences(text.strip())]
+    # Count for each plot the sentences that match it.
+    counts = Counter(
+        plot for _, matches in story for plot in {p for m in matches for p in m.pattern.branches}
+    )
+    plot = max(sorted(counts), key=lambda plot: counts[plot], default="")
     introduced = set(re.findall(r"(?:named|call it) ([A-Z]\w+)", text))
     known: Known = {}
     contradictions: list[str] = []
     stray_sentences: list[str] = []
-    for sentence, found in story:
-        if in_plot := [reading for reading in found if plot in reading.kind.branches]:
-            contradictions += _learn(known, in_plot, plot, introduced)
+    for sentence, matches in story:
+        if in_plot := [match for match in matches if plot in match.pattern.branches]:
+            contradictions += _add_facts(known, in_plot, plot, introduced)
         else:
             stray_sentences.append(sentence)
             names = [name for name in NAME.findall(sentence) if name in PRONOUNS]
@@ -84,63 +87,71 @@ def read_story(text: str) -> ParsedStory:
     return ParsedStory(plot, known, Findings(list(dict.fromkeys(contradictions)), stray_sentences))
 
 
-def _learn(known: Known, in_plot: list[Reading], plot: str, introduced: set[str]) -> list[str]:
+def _add_facts(known: Known, matches: list[SentenceMatch], plot: str, introduced: set[str]) -> list[str]:
     """Add the facts of a sentence to the known ones; return the contradictions.
 
-    Of several readings, the one with the fewest words in groups counts, then the one that agrees best.
+    Of several matches, the one with the fewest letters in groups is used, then the one with the fewest
+    contradictions.
     """
     ranked = []
-    for reading in in_plot:
-        told = sorted(facts(reading, plot), key=lambda fact: bool(fact.attribute))
-        wrong = _disagreements(known, told, reading, introduced)
-        ranked.append((sum(len(words) for *_, words in reading.told), len(wrong), wrong, told))
-    *_, wrong, told = min(ranked, key=lambda ranked: ranked[:2])
-    for fact in told:
+    for match in matches:
+        stated = sorted(facts(match, plot), key=lambda fact: bool(fact.attribute))
+        contradictions = _contradictions(known, stated, match, introduced)
+        n_letters = sum(len(words) for *_, words in match.groups)
+        ranked.append((n_letters, len(contradictions), contradictions, stated))
+    *_, contradictions, stated = min(ranked, key=lambda ranked: ranked[:2])
+    for fact in stated:
         known.setdefault((fact.role, fact.attribute), fact)
-    return wrong
+    return contradictions
 
 
-def _disagreements(known: Known, told: list[Fact], reading: Reading, introduced: set[str]) -> list[str]:
-    """Return what contradicts earlier facts or cannot be; for each role only the first."""
+def _contradictions(
+    known: Known, stated: list[Fact], match: SentenceMatch, introduced: set[str]
+) -> list[str]:
+    """Return contradictions to earlier facts, and facts that are impossible; for each role only the first."""
+    # The facts of this sentence are compared with each other, too, but not stored yet.
     known = ChainMap({}, known)
-    wrong: dict[str, str] = {}
-    for fact in told:
+    by_role: dict[str, str] = {}
+    for fact in stated:
         before = known.setdefault((fact.role, fact.attribute), fact)
-        if fact.role in wrong or fact.role in MAY_CHANGE:
+        if fact.role in by_role or fact.role in MAY_CHANGE:
             continue
         if fact is before:
-            complaint = _about_new(fact, known, reading, introduced)
+            contradiction = _check_new(fact, known, match, introduced)
         else:
-            complaint = "" if _agree(before, fact) else _about_changed(before, fact, known, introduced)
-        if complaint:
-            wrong[fact.role] = complaint
-    return list(wrong.values())
+            contradiction = "" if _agree(before, fact) else _describe_change(before, fact, known, introduced)
+        if contradiction:
+            by_role[fact.role] = contradiction
+    return list(by_role.values())
 
 
 def _agree(one: Fact, other: Fact) -> bool:
-    """Return whether two facts agree. Bad feelings of one list do; a word that is no feeling was misread."""
+    """Return whether two facts agree.
+
+    Bad feelings agree if one list contains both. A word that is not a feeling was matched wrongly: ignore it.
+    """
     values = {one.value, other.value}
     if one.role == "bad" and all(map(BAD_FEELING.search, values)):
         return any(values <= set(words) for words in BAD_FEELINGS)
     return one.role == "bad" or len(values) == 1
 
 
-def _about_new(fact: Fact, known: Known, reading: Reading, introduced: set[str]) -> str:
-    """Return what is wrong with a fact about something new; mostly nothing."""
+def _check_new(fact: Fact, known: Known, match: SentenceMatch, introduced: set[str]) -> str:
+    """Return the contradiction of the first fact about something, "" if there is none."""
     role, attribute, value, words = fact
     if role == OWNER and value != attribute:
-        return f"“{value}” instead of “{attribute}”: {reading.sentence}"
+        return f"“{value}” instead of “{attribute}”: {match.sentence}"
     if role == "good" and BAD_FEELING.search(words):
-        return f"it does not end well: {reading.sentence}"
+        return f"it does not end well: {match.sentence}"
     if role in PEOPLE and not attribute:
         if any(known[other, ""].value == value for other in PEOPLE if other != role and (other, "") in known):
             return f"two are called {value}"
-        if role not in reading.kind.first and value not in introduced:
+        if role not in match.pattern.new_roles and value not in introduced:
             return f"{value} comes from nowhere"
     return ""
 
 
-def _about_changed(before: Fact, now: Fact, known: Known, introduced: set[str]) -> str:
+def _describe_change(before: Fact, now: Fact, known: Known, introduced: set[str]) -> str:
     """Return the contradiction between two facts, in words."""
     role, attribute = now.role, now.attribute
     it = known[role, ""].value if (role, "") in known else "it"

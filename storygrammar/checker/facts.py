@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from storygrammar.checker.sentences import OWNER, Reading
+from storygrammar.checker.sentences import OWNER, SentenceMatch
 from storygrammar.grammar.cast import CHARACTERS
 from storygrammar.grammar.words import LOOKS, PLACES, THINGS
 
 PRONOUNS = {"his": "he", "her": "she", "boy": "he", "girl": "she"} | {
     name: pronoun for names, _, pronoun in CHARACTERS for name in names
 }
-FOR_A_NAME = {"He": "he", "him": "he", "She": "she", "her": "she"}
+CHARACTER_PRONOUNS = {"He": "he", "him": "he", "She": "she", "her": "she"}
 PLACE_OF = {spot: place for place, spots in PLACES.items() for spot in spots}
 
 
@@ -26,11 +26,11 @@ class Fact(NamedTuple):
     words: str
 
 
-def facts(reading: Reading, plot: str) -> Iterator[Fact]:
-    """Yield the facts of a sentence, read in this way in a story of this plot."""
-    roles = {role for role, _, _ in reading.told}
-    for role, form, words in reading.told:
-        if role == "g" and "g" in reading.kind.first:
+def facts(match: SentenceMatch, plot: str) -> Iterator[Fact]:
+    """Yield the facts that a sentence of a story with this plot states, if this match is the right one."""
+    roles = {role for role, _, _ in match.groups}
+    for role, form, words in match.groups:
+        if role == "g" and "g" in match.pattern.new_roles:
             # The grown-up that the hero lives with need not be the one who comes along later.
             continue
         if form == "kind":
@@ -38,19 +38,19 @@ def facts(reading: Reading, plot: str) -> Iterator[Fact]:
         if form in ("his", "His", "kind"):
             if words.lower() in PRONOUNS:
                 yield Fact(role, "pronoun", PRONOUNS[words.lower()], words)
-        elif words in FOR_A_NAME:
-            yield Fact(role, "pronoun", FOR_A_NAME[words], words)
+        elif words in CHARACTER_PRONOUNS:
+            yield Fact(role, "pronoun", CHARACTER_PRONOUNS[words], words)
         elif form == "use" or role == OWNER:
             yield Fact(role, form, words, words)
         elif form != "deed":
             yield from _who_or_what(role, words.lower() if form == "Name" else words)
-            # What happens to the clothes is what the ending may come back to.
+            # The clothes, to which something happens, are then what the ending may refer to as {seen}.
             if role == "c" and "news" in roles:
                 yield Fact("seen", "", words, words)
-    branches = reading.kind.branches[plot]
+    branches = match.pattern.branches[plot]
     if len(branches) == 1 and None not in branches:
         [branch] = branches
-        yield Fact("branch", "", str(branch), reading.sentence)
+        yield Fact("branch", "", str(branch), match.sentence)
 
 
 def _who_or_what(role: str, words: str) -> Iterator[Fact]:

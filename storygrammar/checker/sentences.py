@@ -1,10 +1,10 @@
-"""Read sentences back: the sentences of the grammar as regular expressions that find the words of each role.
+"""Match sentences of a story with regular expressions, which find the words of each role.
 
 The checker needs no second description of the grammar: it derives its patterns from the plots themselves.
 
-1. Run every plot with a `Scribe` as its teller. A scribe does not draw: it takes the decisions that it is
-   given and records the templates that the plot would tell. Running a plot once for each combination of the
-   decisions that it makes outside its templates gives all its scripts (`_scripts`). For example the plot
+1. Run every plot with a `TemplateRecorder` as its teller. It does not draw at random: it takes the given
+   decisions and records the templates instead of rendering them. Running a plot once for each combination of
+   the decisions that it makes outside its templates gives all its scripts (`_scripts`). For example the plot
 
        s.tell("{h} lost {t.a}.")
        if s.pick((True, False)):
@@ -16,8 +16,8 @@ The checker needs no second description of the grammar: it derives its patterns 
    becomes a named group that matches any words of the role's shape, not only the words of the grammar. So
    "Tom lost a green elephant." is read as {h} = "Tom", {t.a} = "a green elephant", although no story of the
    grammar has an elephant. What a sentence states can then be compared with the other sentences.
-4. A sentence may match several patterns, of several plots: each match is a `Reading`. The story's plot is the
-   one with readings for most of its sentences (see consistency.py).
+4. A sentence may match several patterns, of several plots: each is a `SentenceMatch`. The story's plot is the
+   one that matches most of its sentences (see consistency.py).
 """
 
 import re
@@ -49,34 +49,35 @@ SHAPES = {
     "kind": "[a-z]+",
     "Name": NAME,
 }
-# Words of the templates that a story may have got wrong, too. Their role is OWNER, the right word the form.
+# Fixed words of the templates for which a story may have a wrong word. They get a group, too: its role is
+# OWNER and its form the correct word.
 OWNERS = r"\b(my|your|mine|yours)\b"
 OWNER = "owner"
 
 
-class Sentence(NamedTuple):
-    """A sentence that plots can tell."""
+class SentencePattern(NamedTuple):
+    """A regular expression of sentences that plots can generate."""
 
     # Its groups are named role__form__number.
-    pattern: re.Pattern[str]
+    regex: re.Pattern[str]
     # Text that every such sentence contains: a cheap test before the regular expression.
     literal: str
     # Roles that first occur here.
-    first: frozenset[str]
-    # Plots that tell it, and in which of their branches.
+    new_roles: frozenset[str]
+    # Plots that generate it, and in which of their branches.
     branches: dict[str, set[bool | None]]
 
 
-class Reading(NamedTuple):
-    """One way to read a sentence: (role, form, words) of each of its groups."""
+class SentenceMatch(NamedTuple):
+    """A sentence, a pattern that matches it, and (role, form, words) of each group."""
 
     sentence: str
-    kind: Sentence
-    told: list[tuple[str, str, str]]
+    pattern: SentencePattern
+    groups: list[tuple[str, str, str]]
 
 
-class Scribe(Teller):
-    """Records the templates that a plot tells if it takes these decisions, then the first of every choice."""
+class TemplateRecorder(Teller):
+    """A teller that records templates: it takes the given decisions, then the first option of each choice."""
 
     def __init__(self, decisions: list[int]):
         super().__init__(random=lambda: 0.0)
@@ -105,63 +106,64 @@ class Scribe(Teller):
     def tell(self, template: str) -> None:
         for alias, role in self.aliases.items():
             template = re.sub(rf"{{{alias}\b", f"{{{role}", template)
-        # Plots only ask whether a role was told, not for its forms.
+        # Plots only test whether a role has occurred; they do not read its forms.
         self.roles.update({role: {} for role in _roles(template)})
         self.pieces.append(template)
 
 
-def split(text: str) -> list[str]:
+def split_sentences(text: str) -> list[str]:
     """Split a story or a template into sentences."""
     return SENTENCE_END.sub(r"\1\n", text).split("\n")
 
 
-def readings(sentence: str) -> list[Reading]:
-    """Return all ways to read a sentence."""
+def match_sentence(sentence: str) -> list[SentenceMatch]:
+    """Return the matches of a sentence with all patterns."""
     return [
-        Reading(
+        SentenceMatch(
             sentence,
-            kind,
+            pattern,
             [_group(name, words) for name, words in match.groupdict().items() if words],
         )
-        for kind in sentences()
-        if kind.literal in sentence and (match := kind.pattern.fullmatch(sentence))
+        for pattern in sentence_patterns()
+        if pattern.literal in sentence and (match := pattern.regex.fullmatch(sentence))
     ]
 
 
 def _group(name: str, words: str) -> tuple[str, str, str]:
+    """Return (role, form, words) of a group."""
     role, form, _ = name.split("__")
     return role, form, words
 
 
 @cache
-def sentences() -> list[Sentence]:
-    """Return all sentences of all plots."""
-    first: dict[str, set[str]] = {}
+def sentence_patterns() -> list[SentencePattern]:
+    """Return the patterns of all sentences of all plots."""
+    new_roles: dict[str, set[str]] = {}
     branches: dict[str, dict[str, set[bool | None]]] = {}
     sources: dict[str, Source] = {}
     for plot in PLOTS:
-        for scribe in _scripts(plot):
-            sources |= scribe.sources
-            told: set[str] = set()
-            for template in _templates(" ".join(scribe.pieces)):
-                first.setdefault(template, set()).update(_roles(template) - told)
-                branches.setdefault(template, {}).setdefault(plot.__name__, set()).add(scribe.branch)
-                told |= _roles(template)
+        for recorder in _scripts(plot):
+            sources |= recorder.sources
+            seen: set[str] = set()
+            for template in _templates(" ".join(recorder.pieces)):
+                new_roles.setdefault(template, set()).update(_roles(template) - seen)
+                branches.setdefault(template, {}).setdefault(plot.__name__, set()).add(recorder.branch)
+                seen |= _roles(template)
     return [
-        Sentence(*_pattern(template, sources), frozenset(first[template]), branches[template])
-        for template in first
+        SentencePattern(*_pattern(template, sources), frozenset(new_roles[template]), branches[template])
+        for template in new_roles
     ]
 
 
-def _scripts(plot: Callable[[Teller], None]) -> Iterator[Scribe]:
+def _scripts(plot: Callable[[Teller], None]) -> Iterator[TemplateRecorder]:
     """Run the plot once for each combination of the decisions that it makes outside its templates."""
     decisions: list[int] = []
     while True:
-        scribe = Scribe(decisions)
-        opening(scribe)
-        plot(scribe)
-        yield scribe
-        taken = scribe.taken
+        recorder = TemplateRecorder(decisions)
+        opening(recorder)
+        plot(recorder)
+        yield recorder
+        taken = recorder.taken
         # Drop the choices whose alternatives are all done, then advance the last one left.
         while taken and taken[-1][0] == taken[-1][1] - 1:
             taken.pop()
@@ -176,34 +178,36 @@ def _templates(script: str) -> Iterator[str]:
     script = " ".join(script.split())
     for short, choice in SHORTHANDS.items():
         script = script.replace(short, choice)
-    if found := TWO_SENTENCES.search(script):
-        for alternative in found[1].split("|"):
-            yield from _templates(script[: found.start()] + alternative + script[found.end() :])
+    if choice_of_sentences := TWO_SENTENCES.search(script):
+        start, end = choice_of_sentences.span()
+        for alternative in choice_of_sentences[1].split("|"):
+            yield from _templates(script[:start] + alternative + script[end:])
     else:
-        yield from split(script)
+        yield from split_sentences(script)
 
 
 def _roles(template: str) -> set[str]:
+    """Return the roles that occur in a template."""
     return set(re.findall(r"{(\w+)", template))
 
 
 def _pattern(template: str, sources: dict[str, Source]) -> tuple[re.Pattern[str], str]:
     """Return a template as a regular expression, and the longest text that all its sentences contain."""
-    number = count()
+    numbers = count()
     literals = [""]
 
-    def slot(role: str, form: str, shape: str) -> str:
-        return f"(?P<{role}__{form}__{next(number)}>{shape})"
+    def group(role: str, form: str, shape: str) -> str:
+        return f"(?P<{role}__{form}__{next(numbers)}>{shape})"
 
     def regex(template: Template, depth: int) -> str:
         parts = []
         for part in template:
             if isinstance(part, str):
                 for i, words in enumerate(re.split(OWNERS, part)):
-                    parts.append(slot(OWNER, words, "[a-z]+") if i % 2 else re.escape(words))
+                    parts.append(group(OWNER, words, "[a-z]+") if i % 2 else re.escape(words))
                     literals.append("" if i % 2 or depth else words)
             elif isinstance(part, tuple):
-                parts.append(slot(*part, _shape(*part, sources[part[0]])))
+                parts.append(group(*part, _shape(*part, sources[part[0]])))
             else:
                 alternatives = [regex(alternative, depth + 1) for alternative in part]
                 # Fixed words come before groups that match anything, and long ones before short ones.

@@ -28,25 +28,25 @@ CHARACTERS = (
 
 
 def character(s: Teller) -> Forms:
-    """A child or an animal: {h} is "Gus", {h.kind} "frog", {h.his} "his", {h.His} "His"."""
+    """Draw a child or an animal: {h} is "Gus", {h.kind} "frog", {h.his} "his", {h.His} "His"."""
     names, kinds, pronoun = s.pick(CHARACTERS)
     return {"": s.pick_new(names), "kind": s.pick(kinds), **PRONOUNS[pronoun]}
 
 
 def grown_up(s: Teller) -> Forms:
-    """Someone of the hero's family: {g} is "mom", {g.Name} "Mom"."""
+    """Draw someone of the hero's family: {g} is "mom", {g.Name} "Mom"."""
     who = s.pick_new(GROWN_UPS)
     return {"": who, "Name": who.capitalize()}
 
 
 def thing(s: Teller) -> Forms:
-    """A thing: {t} is "drum", {t.the} "red drum", {t.a} "a red drum", {t.use} "play"."""
+    """Draw a thing: {t} is "drum", {t.the} "red drum", {t.a} "a red drum", {t.use} "play"."""
     look, noun = s.pick(LOOKS), s.pick_new(list(THINGS))
     return {"": noun, "the": f"{look} {noun}", "a": with_article(f"{look} {noun}"), "use": THINGS[noun]}
 
 
 def looking(nouns: Sequence[str]) -> Callable[[Teller], Forms]:
-    """One of the nouns, with a look: {c} is "hat", {c.the} "blue hat", {c.a} "a blue hat"."""
+    """Return a function that draws a noun and a look: {c} is "hat", {c.a} "a blue hat"."""
 
     def draw(s: Teller) -> Forms:
         look, noun = s.pick(LOOKS), s.pick_new(nouns)
@@ -56,15 +56,15 @@ def looking(nouns: Sequence[str]) -> Callable[[Teller], Forms]:
 
 
 def place(s: Teller) -> Forms:
-    """Where the story goes: {p} is "the park"."""
+    """Draw the place of the story: {p} is "the park"."""
     return {"": s.pick(list(PLACES))}
 
 
 def spot(s: Teller) -> Forms:
-    """A spot in that place which was not told yet: {spot} is "under a bench"."""
+    """Draw a spot in the place that no role has taken: {spot} is "under a bench"."""
     return {"": s.pick_new(PLACES[s.roles["p"][""]])}
 
 
 def counted(s: Teller) -> Forms:
-    """Some things: {seen} is "three clouds"."""
+    """Draw some things: {seen} is "three clouds"."""
     return {"": f"{s.pick(NUMBERS)} {s.pick(COUNTED)}"}

@@ -18,7 +18,8 @@ PAINS = listed("""
 """)
 DANGERS = listed("wolf, fire, snake, ghost, giant, bear, tiger, robber")
 CROWDS = listed("people, farmers, neighbors, workers, hunters, teachers")
-PARTS = {  # what is laughed at, and what it is good for
+# What is laughed at → what it is good for.
+PARTS = {
     "big ears": "heard every cry",
     "long arms": "reached far down",
     "long legs": "was there at once",
@@ -37,7 +38,7 @@ SKILLS = listed("skate, hop on one leg, tie a bow, write a name, juggle, do a ha
 
 
 def shy(s: Teller) -> None:
-    """Someone new stands alone; the hero asks them to play."""
+    """Tell how the hero asks a newcomer, who stands alone, to play."""
     s.cast(game=GAMES)
     go_out(s)
     meet(s)
@@ -53,7 +54,7 @@ def shy(s: Teller) -> None:
 
 
 def cross_words(s: Teller) -> None:
-    """A bad word, a turned back, a sorry and a treat for two."""
+    """Tell of a bad word and an apology: the two share a treat."""
     s.cast(insult=INSULTS)
     old_friend(s)
     go_out(s, " and {f}")
@@ -72,7 +73,7 @@ def cross_words(s: Teller) -> None:
 
 
 def race(s: Teller) -> None:
-    """A race for fun or for the prize; one falls; the other stops, or wins alone and regrets it."""
+    """Tell of a race in which a friend falls: the hero stops, or wins alone and regrets it."""
     s.cast(prize=PRIZES, limb=LIMBS, judge=JUDGES)
     old_friend(s)
     go_out(s, " and {f}")
@@ -100,7 +101,7 @@ def race(s: Teller) -> None:
 
 
 def hiding(s: Teller) -> None:
-    """Hide and seek; not here, not there; a noise tells where."""
+    """Tell of hide and seek: after looking in wrong places, the hero hears a noise."""
     s.cast(n=NUMBERS, noise=NOISES)
     old_friend(s)
     go_out(s, " and {f}")
@@ -118,7 +119,7 @@ def hiding(s: Teller) -> None:
 
 
 def lost_child(s: Teller) -> None:
-    """The hero loses the grown-up; someone in uniform asks; they are found."""
+    """Tell how the hero loses the grown-up and someone in uniform helps."""
     s.cast(helper=HELPERS, coat=cast.looking(CLOTHES))
     go_out(s, " and {h.his} {g}")
     s.tell("""
@@ -136,7 +137,7 @@ def lost_child(s: Teller) -> None:
 
 
 def thorn(s: Teller) -> None:
-    """An animal is hurt and helped; later it helps the hero."""
+    """Tell how the hero helps a hurt animal, which later helps the hero."""
     s.cast(beast=BEASTS, pain=PAINS)
     own_thing(s)
     go_out(s)
@@ -155,7 +156,7 @@ def thorn(s: Teller) -> None:
 
 
 def false_alarm(s: Teller) -> None:
-    """Two lies, then the truth that nobody believes."""
+    """Tell of two lies, then of the truth that nobody believes."""
     s.cast(danger=DANGERS, crowd=CROWDS)
     go_out(s)
     s.tell("""
@@ -174,13 +175,13 @@ def false_alarm(s: Teller) -> None:
 
 
 def part(s: Teller) -> Forms:
-    """{part} is "big ears", {part.deed} "heard every cry"."""
+    """Draw what is laughed at: {part} is "big ears", {part.deed} "heard every cry"."""
     chosen = s.pick(list(PARTS))
     return {"": chosen, "deed": PARTS[chosen]}
 
 
 def mocked(s: Teller) -> None:
-    """Someone laughs at the hero's looks, which then save the day."""
+    """Tell how someone laughs at the hero's looks, which then save the day."""
     s.cast(hole=HOLES, part=part)
     go_out(s)
     meet(s)
@@ -196,7 +197,7 @@ def mocked(s: Teller) -> None:
 
 
 def moving_away(s: Teller) -> None:
-    """A friend moves away, leaves a thing, and a letter comes."""
+    """Tell how a friend moves away and leaves a thing; later a letter comes."""
     s.cast(far=FAR)
     old_friend(s)
     s.paragraph()
@@ -213,7 +214,7 @@ def moving_away(s: Teller) -> None:
 
 
 def teaching(s: Teller) -> None:
-    """The hero cannot do it, a friend can; one more try; now the hero teaches another."""
+    """Tell how the hero learns something from a friend, then teaches another."""
     s.cast(skill=SKILLS, k=cast.character, k_trait=TRAITS)
     old_friend(s)
     go_out(s, " and {f}")

@@ -46,7 +46,7 @@ WISHES = listed("friend, brother, sister, playmate, visitor, twin")
 
 
 def dark(s: Teller) -> None:
-    """No light, a fear, and what the shape really is."""
+    """Tell how the hero fears a shape in the dark, and what it really is."""
     s.cast(night=NIGHTS, shape=SHAPES, truth=TRUTHS, light=LIGHTS)
     own_thing(s)
     s.paragraph()
@@ -65,7 +65,7 @@ def dark(s: Teller) -> None:
 
 
 def seed(s: Teller) -> None:
-    """A seed, water, waiting: who can wait gets a plant; who can not digs it up and waits the second time."""
+    """Tell how the hero plants a seed and waits for the plant, or digs it up too early and plants again."""
     s.cast(plant=PLANTS, bed=BEDS)
     stay_in(s)
     s.tell("""
@@ -92,7 +92,7 @@ def seed(s: Teller) -> None:
 
 
 def cake(s: Teller) -> None:
-    """Baking goes wrong by one wrong thing; the second try is right."""
+    """Tell how one wrong ingredient spoils the baking, and how the second attempt succeeds."""
     s.cast(dish=DISHES, mistake=MISTAKES)
     stay_in(s)
     s.tell("""
@@ -111,7 +111,7 @@ def cake(s: Teller) -> None:
 
 
 def noise(s: Teller) -> None:
-    """A noise in the house; a brave look; a guest without a home, who stays, or one with a home, who goes."""
+    """Tell of a noise at home and its source: a guest that has no home and stays, or has one and leaves."""
     s.cast(corner=CORNERS, sound=SOUNDS, guest=GUESTS, light=LIGHTS)
     stay_in(s)
     s.tell('There was a noise {corner}: "{sound}!" {h} [stopped|listened|stood still|got up].')
@@ -133,7 +133,7 @@ def noise(s: Teller) -> None:
 
 
 def pet(s: Teller) -> None:
-    """A wish for a pet, a no, a proof of care, a yes."""
+    """Tell how the hero wishes for a pet, is refused, proves to be careful and gets it."""
     s.cast(pet=PETS, job=JOBS, name=PET_NAMES)
     stay_in(s)
     s.tell("""
@@ -152,7 +152,7 @@ def pet(s: Teller) -> None:
 
 
 def paint(s: Teller) -> None:
-    """A picture is spoilt by a drop, which becomes the best of it."""
+    """Tell how a drop spoils a picture and becomes the best part of it."""
     s.cast(subject=SUBJECTS, color=COLORS, blot=BLOTS)
     stay_in(s)
     s.tell("""
@@ -170,7 +170,7 @@ def paint(s: Teller) -> None:
 
 
 def tidy(s: Teller) -> None:
-    """A messy room, a thing not to be found, tidying finds it and one more."""
+    """Tell how the hero cannot find a thing in a messy room, tidies up and finds another thing, too."""
     s.cast(event=EVENTS, mess=MESS)
     own_thing(s)
     stay_in(s)
@@ -185,7 +185,7 @@ def tidy(s: Teller) -> None:
 
 
 def star(s: Teller) -> None:
-    """A wish upon a star, nothing happens, and then somebody comes who made the same wish."""
+    """Tell how a wish upon a star comes true when someone comes who made the same wish."""
     s.cast(night=listed("clear, dark, quiet, warm, fine, long, cool, bright"), wish=WISHES, game=GAMES)
     s.paragraph()
     s.tell("""
@@ -204,7 +204,7 @@ def star(s: Teller) -> None:
 
 
 def ill(s: Teller) -> None:
-    """A friend is ill; food, a visit, and better the next day."""
+    """Tell how the hero visits a sick friend with food; the next day the friend is better."""
     s.cast(sick=SICKNESSES, cheer=CHEERS)
     old_friend(s)
     s.paragraph()
@@ -220,7 +220,7 @@ def ill(s: Teller) -> None:
 
 
 def surprise(s: Teller) -> None:
-    """Everyone seems to forget the birthday; a door, a light, a party."""
+    """Tell how everyone seems to forget the birthday, until the party."""
     s.cast(candles=NUMBERS)
     old_friend(s)
     s.paragraph()

@@ -28,7 +28,7 @@ ROOMS = listed("kitchen, attic, cellar, hall, bedroom, bathroom, shed, garage")
 
 
 def lost(s: Teller) -> None:
-    """It falls somewhere; a wrong place; found where it fell."""
+    """Tell how a thing is lost, and found where it fell."""
     own_thing(s)
     go_out(s)
     s.tell("""
@@ -46,7 +46,7 @@ def lost(s: Teller) -> None:
 
 
 def broken(s: Teller) -> None:
-    """A friend borrows it, breaks it, tells the truth; it is mended."""
+    """Tell how a friend breaks a borrowed thing and tells the truth; the thing is mended."""
     s.cast(tool=listed("glue, tape, a needle, a nail, string, wire"))
     own_thing(s)
     old_friend(s)
@@ -65,7 +65,7 @@ def broken(s: Teller) -> None:
 
 
 def not_shared(s: Teller) -> None:
-    """The hero will not share, plays alone, is lonely, and shares."""
+    """Tell how the hero does not share, is lonely, and then shares."""
     own_thing(s)
     go_out(s)
     meet(s)
@@ -84,7 +84,7 @@ def not_shared(s: Teller) -> None:
 
 
 def taken(s: Teller) -> None:
-    """A cheeky thief takes it and gives it up for food."""
+    """Tell how a thief steals a thing and leaves it for food."""
     s.cast(thief=THIEVES)
     own_thing(s)
     go_out(s, " and {h.his} {g}")
@@ -102,7 +102,7 @@ def taken(s: Teller) -> None:
 
 
 def gift(s: Teller) -> None:
-    """A birthday, no present, and the hero gives the thing away."""
+    """Tell how the hero has no birthday present, and gives the thing away."""
     s.cast(wrapping=listed("paper bag, box, basket, sack, jar, blanket"))
     own_thing(s)
     old_friend(s)
@@ -119,7 +119,7 @@ def gift(s: Teller) -> None:
 
 
 def found_owner(s: Teller) -> None:
-    """A thing is found; it belongs to someone; it goes back; a treat."""
+    """Tell how the hero finds a thing and returns it to its owner."""
     go_out(s, " and {h.his} {g}")
     s.tell("""
         {h} [saw|found|spotted] {t.a} {spot}. "[Wow, a {t}|I want to keep it|Now I have a {t}]!" <cried>
@@ -137,7 +137,7 @@ def found_owner(s: Teller) -> None:
 
 
 def swapped(s: Teller) -> None:
-    """Two friends swap their things, miss them, and swap back."""
+    """Tell how two friends swap their things, miss them, and swap back."""
     own_thing(s)
     old_friend(s)
     s.tell("{f} [had|owned|got] {u.a}.")
@@ -157,7 +157,7 @@ def swapped(s: Teller) -> None:
 
 
 def out_of_reach(s: Teller) -> None:
-    """It is stuck up high; jumping does not help; a friend's shoulders do."""
+    """Tell how a thing is stuck high up: jumping does not help, but standing on a friend does."""
     s.cast(high=HEIGHTS, carrier=CARRIERS)
     own_thing(s)
     go_out(s)
@@ -177,7 +177,7 @@ def out_of_reach(s: Teller) -> None:
 
 
 def bought(s: Teller) -> None:
-    """A thing in a shop, no coins, work for coins, the thing is bought."""
+    """Tell how the hero works for coins to buy a thing."""
     s.cast(coins=NUMBERS, job=JOBS)
     go_out(s, " and {h.his} {g}")
     s.tell("""
@@ -194,7 +194,7 @@ def bought(s: Teller) -> None:
 
 
 def quarrel(s: Teller) -> None:
-    """Two want the same thing, pull, fall; they take turns."""
+    """Tell how two fight over a thing, fall, and take turns."""
     old_friend(s)
     go_out(s, " and {f}")
     s.tell("""
@@ -212,7 +212,7 @@ def quarrel(s: Teller) -> None:
 
 
 def dirty(s: Teller) -> None:
-    """It falls into something; hidden; told; washed clean."""
+    """Tell how a thing gets dirty and is hidden; the hero admits it, and the thing is washed."""
     s.cast(mess=MESSES, hide=HIDING_PLACES)
     own_thing(s)
     stay_in(s)
@@ -231,7 +231,7 @@ def dirty(s: Teller) -> None:
 
 
 def secret_box(s: Teller) -> None:
-    """A key, a locked box, a thing of long ago and its story."""
+    """Tell how a key opens a box with a thing of long ago, and the story of that thing."""
     s.cast(room=ROOMS, look=listed("small, rusty, strange, tiny, golden, black, dusty, heavy"))
     stay_in(s)
     s.tell("""

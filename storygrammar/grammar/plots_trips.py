@@ -27,7 +27,7 @@ FLYING = listed("balloon, butterfly, firefly, ladybug, bird, soap bubble, moth, 
 
 
 def nest(s: Teller) -> None:
-    """A baby bird on the ground; up into the nest; a song as thanks."""
+    """Tell how a baby bird is put back into its nest and sings as thanks."""
     s.cast(bird=BIRDS)
     go_out(s)
     s.tell("{h} [spotted|noticed|heard] a baby {bird} {spot}. It had [fallen out of|lost|left] its nest.")
@@ -43,7 +43,7 @@ def nest(s: Teller) -> None:
 
 
 def castle(s: Teller) -> None:
-    """Something is built, something destroys it, it is built anew and better."""
+    """Tell how something is built, destroyed and built again, better."""
     s.cast(work=WORKS, breaker=BREAKERS)
     old_friend(s)
     go_out(s, " and {f}")
@@ -62,7 +62,7 @@ def castle(s: Teller) -> None:
 
 
 def boat(s: Teller) -> None:
-    """A boat trip, trouble, a voice from the water, a pull to the shore."""
+    """Tell how a boat gets into trouble and is pulled to the shore."""
     s.cast(water=WATERS, trouble=TROUBLES, savior=SAVIORS)
     old_friend(s)
     s.paragraph()
@@ -82,7 +82,7 @@ def boat(s: Teller) -> None:
 
 
 def greedy(s: Teller) -> None:
-    """All the food for one: a tummy ache; the next time it is shared."""
+    """Tell how one eats all the food and gets a tummy ache; the next time it is shared."""
     old_friend(s)
     go_out(s, " and {f}")
     s.tell("""
@@ -100,7 +100,7 @@ def greedy(s: Teller) -> None:
 
 
 def small_helper(s: Teller) -> None:
-    """The big ones cannot; the small one fits."""
+    """Tell how someone big does not fit into a hole and someone small does."""
     s.cast(big=BIG_ONES, treasure=TREASURES, hole=TIGHT_HOLES, tool=TOOLS)
     go_out(s)
     s.tell("""
@@ -119,7 +119,7 @@ def small_helper(s: Teller) -> None:
 
 
 def jump(s: Teller) -> None:
-    """Afraid of a deed; a friend holds the hand; again, again!"""
+    """Tell how the hero is afraid to do something, until a friend holds hands."""
     s.cast(deed=DEEDS, n=NUMBERS)
     old_friend(s)
     go_out(s, " and {f}")
@@ -136,7 +136,7 @@ def jump(s: Teller) -> None:
 
 
 def promise(s: Teller) -> None:
-    """A promise for tomorrow, earnest or not; a temptation; the promise kept or broken."""
+    """Tell of a promise for tomorrow, sincere or not, and a temptation; it is kept or broken."""
     s.cast(show=SHOWS)
     go_out(s)
     meet(s)
@@ -164,7 +164,7 @@ def promise(s: Teller) -> None:
 
 
 def balloon(s: Teller) -> None:
-    """Something is let go for ever, and that is all right."""
+    """Tell how something is let go forever, and that this is all right."""
     s.cast(free=cast.looking(FLYING))
     go_out(s, " and {h.his} {g}")
     s.tell("""

@@ -1,4 +1,4 @@
-"""Scenes that many plots share: how a story opens, goes out, meets someone, feels and ends."""
+"""Scenes that many plots share: the opening, going out, meeting someone, feelings and the ending."""
 
 from collections.abc import Sequence
 
@@ -21,14 +21,18 @@ from storygrammar.grammar.words import (
 
 # Roles that any plot may tell.
 ROLES: dict[str, Source] = {
-    "h": cast.character,  # the hero
+    # The hero.
+    "h": cast.character,
     "trait": TRAITS,
     "hobby": HOBBIES,
-    "c": cast.looking(CLOTHES),  # what the hero wears
-    "g": cast.grown_up,  # with whom the hero lives
-    "o": cast.grown_up,  # who gave the hero a thing
-    "e": cast.grown_up,  # who hears of it all at the end
-    "f": cast.character,  # a friend
+    # The hero's clothes.
+    "c": cast.looking(CLOTHES),
+    # Grown-ups: one with whom the hero lives, one who gave the hero a thing, one who hears the story.
+    "g": cast.grown_up,
+    "o": cast.grown_up,
+    "e": cast.grown_up,
+    # A friend.
+    "f": cast.character,
     "f_trait": TRAITS,
     "t": cast.thing,
     "u": cast.thing,
@@ -46,7 +50,7 @@ SONGS = [f"song about {with_article(animal)}" for animal in PASSERS_BY]
 
 
 def opening(s: Teller) -> None:
-    """Who the hero is, with whom the hero lives, and what the hero wears and loves to do."""
+    """Tell who the hero is, with whom the hero lives, and what the hero wears and loves to do."""
     s.cast(**ROLES)
     s.tell("""
         [Once upon a time there was|Once there was|Long ago there lived|Far away there lived|There was once]
@@ -56,7 +60,7 @@ def opening(s: Teller) -> None:
 
 
 def own_thing(s: Teller) -> None:
-    """The hero has a thing, from someone."""
+    """Tell which thing the hero has, and from whom."""
     s.tell("""
         {h} [had|owned|got] {t.a} [from|made by|bought by] {h.his} {o} and [liked|loved|hoped|wanted] to
         {t.use} it[| every day].
@@ -64,17 +68,17 @@ def own_thing(s: Teller) -> None:
 
 
 def old_friend(s: Teller) -> None:
-    """A friend whom the hero knows."""
+    """Introduce a friend whom the hero already has."""
     s.tell("{h.His} [best|good|dear|old|new|only] friend was a {f_trait} {f.kind} named {f}.")
 
 
 def meet(s: Teller) -> None:
-    """The hero meets someone new."""
+    """Introduce someone whom the hero meets."""
     s.tell("<then> {h} [met|saw|noticed|ran into] a {f_trait} {f.kind} named {f}.")
 
 
 def go_out(s: Teller, company: str = "") -> None:
-    """The hero goes to a place, alone or in company: " and {f}"."""
+    """Tell to which place the hero goes, alone or in company: " and {f}"."""
     s.paragraph()
     how = "[| together| to play]" if company else "[| alone| to play| in {h.his} {c}]"
     s.tell("One {weather} {time}, {h}" + company + " <ran> to {p}" + how + ".")
@@ -82,14 +86,14 @@ def go_out(s: Teller, company: str = "") -> None:
 
 
 def stay_in(s: Teller) -> None:
-    """A day at home."""
+    """Tell of a day at home."""
     s.paragraph()
     s.tell("It was a {weather} {time}, and {h} [was at home|stayed inside|was in {h.his} room].")
     interlude(s)
 
 
 def interlude(s: Teller) -> None:
-    """Something small happens; the end may come back to it as {seen}."""
+    """Tell a small event, which the ending may refer to as {seen}."""
     event = s.draw(6)
     if event == 0:
         s.cast(seen=PASSERS_BY, passing=PASSING)
@@ -113,7 +117,7 @@ def interlude(s: Teller) -> None:
 
 
 def feel_bad(s: Teller, who: str, feelings: Sequence[str]) -> None:
-    """Someone feels bad, in a way that `feel_better` comes back to."""
+    """Tell how someone feels bad: {bad}, which `feel_better` may refer to."""
     s.alias("x", who)
     s.cast(bad=feelings)
     s.tell("""
@@ -123,7 +127,7 @@ def feel_bad(s: Teller, who: str, feelings: Sequence[str]) -> None:
 
 
 def feel_better(s: Teller, who: str) -> None:
-    """The one who felt bad does so no more."""
+    """Tell that the one who felt bad feels better."""
     s.alias("x", who)
     s.tell("""
         [Now|At last|Soon|In the end] {x} [was|felt|looked] <very>{good}[.|, not {bad}.| and no longer
@@ -132,7 +136,7 @@ def feel_better(s: Teller, who: str) -> None:
 
 
 def end(s: Teller, memory: str, lesson: str) -> None:
-    """How the story ends: `memory` is what the hero thinks of later, `lesson` what was learnt ("share")."""
+    """Tell the ending: `memory` is what the hero thinks of, `lesson` what was learned ("share")."""
     s.paragraph()
     if "seen" in s.roles:
         memory += "[| and the {seen}]"

@@ -1,4 +1,4 @@
-"""The engine of the story grammar: it draws every choice, adds up its bits and remembers what was told.
+"""The engine of the story grammar: draws every choice, adds up its bits and remembers the words of each role.
 
 A plot is a Python function that calls a `Teller`; its sentences are templates in which
 
@@ -35,17 +35,17 @@ LOG2 = [0.0, *(log2(n) for n in range(1, 257))]
 
 
 class Teller:
-    """Tells one story. `random` returns numbers in [0, 1), as `random.Random(seed).random` does."""
+    """Generator of one story. `random` returns numbers in [0, 1), as `random.Random(seed).random` does."""
 
     def __init__(self, random: Callable[[], float]):
         self.random = random
         # The negative log2-probability of all choices so far.
         self.bits = 0.0
-        # The roles that were told, and where the others will be drawn from.
+        # The words of the roles that have occurred, and the sources of all roles.
         self.roles: dict[str, Forms] = {}
         self.sources: dict[str, Source] = {}
         self.pieces: list[str] = []
-        # What separates the next piece from the text so far.
+        # Separator between the text so far and the next piece.
         self._gap = ""
 
     @property
@@ -64,11 +64,11 @@ class Teller:
 
     def pick_new(self, options: Sequence[str]) -> str:
         """Pick one of the options that no role of this story has taken."""
-        told = {forms[""] for forms in self.roles.values()}
-        return self.pick([option for option in options if option not in told])
+        taken = {forms[""] for forms in self.roles.values()}
+        return self.pick([option for option in options if option not in taken])
 
     def cast(self, **sources: Source) -> None:
-        """Declare where roles will be drawn from. A role that is never told is never drawn."""
+        """Declare the sources of roles. A role is drawn when it first occurs; unused ones cost no bits."""
         self.sources.update(sources)
         for role in sources:
             self.roles.pop(role, None)
@@ -88,6 +88,7 @@ class Teller:
         self._gap = "\n"
 
     def _render(self, template: Template) -> None:
+        """Append a template's text, drawing its choices and new roles."""
         for part in template:
             if isinstance(part, str):
                 self.pieces.append(part)
@@ -100,6 +101,7 @@ class Teller:
                 self._render(part[self.draw(len(part))])
 
     def _draw_role(self, source: Source) -> Forms:
+        """Return the forms of a role, drawn from its source."""
         if callable(source):
             return source(self)
         word = self.pick_new(source)

@@ -40,10 +40,11 @@ PRONOUNS = {
     "he": {"he": "he", "him": "him", "his": "his", "His": "His"},
 }
 
+# No trait begins with a vowel: templates have "a {trait}".
 TRAITS = listed("""
     kind, brave, clever, gentle, funny, quiet, cheerful, curious, careful, busy, polite, lively, smart,
     playful, friendly, patient
-""")  # none begins with a vowel
+""")
 
 # Feelings, by what causes them.
 SAD = listed("sad, unhappy, upset, gloomy, tearful, disappointed, glum, miserable")
@@ -57,7 +58,8 @@ GOOD = listed("""
 """)
 
 
-THINGS = dict(  # to hold in one's hands, and what one does with it: to *throw* it
+# Things to hold → what to do with them, as in "to throw it".
+THINGS = dict(
     entry.split(": ")
     for entry in listed("""
         ball: throw, kite: fly, drum: play, doll: dress, boat: sail, book: read, wagon: pull, train: push,
@@ -76,7 +78,8 @@ LOOKS = listed("""
     small, huge, shiny, new, old, pretty, striped, spotted, lovely
 """)
 
-PLACES = {  # somewhere to go, and spots there in which a thing can lie, or someone wait
+# Places to go → spots there where a thing can lie or someone can wait.
+PLACES = {
     place: listed(spots)
     for place, spots in {
         "the park": "under a bench, behind the big tree, next to the pond, by the statue",
@@ -137,7 +140,8 @@ CLOTHES_NEWS = listed("""
     got wet, got dusty, had a hole, was too big, was too warm, fell off, looked pretty, lost a thread
 """)
 
-SHORTHANDS = {  # in templates, <then> stands for a choice that many sentences share
+# Names of choices that many templates share.
+SHORTHANDS = {
     "<then>": "[Then|Soon|Next|After that|A little later|A moment later|After a while|Before long]",
     "<suddenly>": "[Suddenly|All at once|Just then|At that moment]",
     "<said>": "[said|whispered|called|murmured|mumbled|muttered]",

@@ -1,7 +1,7 @@
 """Constraints on a story, and prompts that ask for a story that satisfies them.
 
 "Write a story about a frog who loses a drum. Use the word brave." constrains the kind of hero, the plot, a
-thing and a word. The constraints are drawn from a story that was told, so each can be satisfied.
+thing and a word. The constraints are drawn from a generated story, so they can be satisfied together.
 """
 
 from hashlib import blake2b

@@ -20,8 +20,8 @@ ABOUT_ANY = (SUMMARIZE, QUESTIONS["weather"][0])
 SENTENCE_END = re.compile(r'(?<=[.!?]) (?=[A-Z"])')
 
 
-class ToldStory(NamedTuple):
-    """A story, what it tells, and constraints that it satisfies."""
+class StoryFacts(NamedTuple):
+    """A story, its plot and roles, and constraints that it satisfies."""
 
     text: str
     plot: str
@@ -41,33 +41,33 @@ def conversations(tasks: Mapping[Any, float], seed: int, held_out: bool) -> Iter
         constraints = draw_constraints(plot, teller.roles, random)
         if is_held_out(constraints) == held_out:
             [task] = random.choices(names, weights)
-            yield TASKS[task](ToldStory(teller.text, plot, teller.roles, constraints), random)
+            yield TASKS[task](StoryFacts(teller.text, plot, teller.roles, constraints), random)
 
 
-def write_story(story: ToldStory, random: Random) -> Conversation:
+def write_story(story: StoryFacts, random: Random) -> Conversation:
     """Ask for a story that satisfies the constraints."""
     return [(render_prompt(story.constraints), story.text, story.constraints)]
 
 
-def continue_story(story: ToldStory, random: Random) -> Conversation:
+def continue_story(story: StoryFacts, random: Random) -> Conversation:
     """Give the first sentence or two and ask for the rest."""
     opening, _, _ = story.text.partition("\n")
     end = random.choice([match.start() for match in SENTENCE_END.finditer(opening)] + [len(opening)])
     return [(f"Go on: {story.text[:end]}", story.text[end:].strip(), {})]
 
 
-def summarize_story(story: ToldStory, random: Random) -> Conversation:
+def summarize_story(story: StoryFacts, random: Random) -> Conversation:
     """Ask for a summary of a story in one sentence."""
     return [_exact_turn(SUMMARIZE, summarize(story.plot, story.roles), "summary", story.text)]
 
 
-def answer_question(story: ToldStory, random: Random) -> Conversation:
+def answer_question(story: StoryFacts, random: Random) -> Conversation:
     """Ask a question about a story."""
     question, answer = random.choice(questions_about(story.plot, story.roles))
     return [_exact_turn(question, answer, "question", story.text)]
 
 
-def chat(story: ToldStory, random: Random) -> Conversation:
+def chat(story: StoryFacts, random: Random) -> Conversation:
     """Ask for a story, then for a summary and for two answers about it, in any order."""
     turns = [_exact_turn(SUMMARIZE, summarize(story.plot, story.roles), "summary")]
     turns += [
@@ -78,11 +78,11 @@ def chat(story: ToldStory, random: Random) -> Conversation:
 
 
 def _exact_turn(prompt: str, answer: str, kind: str, text: str = "") -> Turn:
-    """Return a turn with one right answer; the prompt is about `text`, or about the story told before."""
+    """Return a turn with one right answer; the prompt is about `text`, or about an earlier turn."""
     return f"{prompt}\n{text}".strip(), answer, {kind: answer}
 
 
-TASKS: dict[str, Callable[[ToldStory, Random], Conversation]] = {
+TASKS: dict[str, Callable[[StoryFacts, Random], Conversation]] = {
     "qa": answer_question,
     "chat": chat,
     "continuation": continue_story,

@@ -1,4 +1,4 @@
-"""The reader of stories: those of the grammar are consistent, those with a planted contradiction are not."""
+"""The consistency checker accepts stories of the grammar and rejects those with a planted contradiction."""
 
 import re
 from itertools import islice
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storygrammar.checker.consistency import Findings, check, find_contradictions
-from storygrammar.checker.sentences import readings, split
+from storygrammar.checker.sentences import match_sentence, split_sentences
 from storygrammar.grammar.generator import PLOTS, stories
 from tests.contradictions import EDITS, plant
 
@@ -45,7 +45,7 @@ def test_many_grammar_stories_are_consistent():
 
 
 @pytest.mark.parametrize("kind", EDITS)
-def test_planted_contradiction_is_found(kind, texts):
+def test_planted_contradiction_is_detected(kind, texts):
     random = Random(kind)
     planted = list(islice(filter(None, (plant(kind, text, random) for text in texts)), 300))
     missed = [text for text in planted if not find_contradictions(text)]
@@ -96,10 +96,12 @@ def test_branches_of_a_plot_do_not_mix():
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("One sunny day", "One stormy night"),  # words that the grammar does not have there
+        # Words that the grammar does not have there.
+        ("One sunny day", "One stormy night"),
         ("Tom was sad.", "Tom was so very tired and sighed."),
         ("loved his mom", "loved his goldfish"),
-        ("not sad", "not unhappy"),  # much the same feeling
+        # Much the same feeling.
+        ("not sad", "not unhappy"),
         ("Then Rosa smiled", "Then she smiled"),
     ],
 )
@@ -108,9 +110,9 @@ def test_small_deviations_are_accepted(old, new):
     assert find_contradictions(changed(old, new)) == []
 
 
-def test_stray_sentence_is_no_contradiction():
-    found = check(changed("Tom counted three clouds.", "Tom yawned and jumped around."))
-    assert found == Findings(contradictions=[], stray_sentences=["Tom yawned and jumped around."])
+def test_stray_sentence_is_not_a_contradiction():
+    findings = check(changed("Tom counted three clouds.", "Tom yawned and jumped around."))
+    assert findings == Findings(contradictions=[], stray_sentences=["Tom yawned and jumped around."])
 
 
 def test_story_of_stray_sentences_is_rejected():
@@ -125,11 +127,11 @@ def test_checker_reads_any_text(text):
     assert find_contradictions(text) != []
 
 
-def test_all_grammar_sentences_have_a_reading(texts):
+def test_all_grammar_sentences_match_a_pattern(texts):
     plots = set()
     for text in texts[:200]:
-        for sentence in split(text):
-            found = readings(sentence)
-            assert found, sentence
-            plots.update(plot for reading in found for plot in reading.kind.branches)
+        for sentence in split_sentences(text):
+            matches = match_sentence(sentence)
+            assert matches, sentence
+            plots.update(plot for match in matches for plot in match.pattern.branches)
     assert plots == {plot.__name__ for plot in PLOTS}
