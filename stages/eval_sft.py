@@ -16,7 +16,7 @@ N_CONVERSATIONS = 3
 def main(stage: Stage) -> None:
     run = stage.load(SFTParams)[stage.item]
     # Imported after the params are checked: torch takes a second.
-    from slm.eval.constraints import score, summary
+    from slm.eval.constraints import score, summarize
     from slm.eval.sft import answer_loss, answer_turns, answers_markdown, converse, sampling_params
     from slm.model.device import setup_torch
     from slm.model.gpt import load_model
@@ -42,8 +42,8 @@ def main(stage: Stage) -> None:
     # The same constraints count for both models, selected by the fine-tuned model's chance level.
     base_scores = [b._replace(chance=s.chance) for s, b in zip(scores, base_scores, strict=True)]
     details = SFTDetails(
-        sft=SFTScores(**summary(scores), val_loss=answer_loss(tuned, *rows, run.batch_size)),
-        base=SFTScores(**summary(base_scores), val_loss=answer_loss(base, *rows, run.batch_size)),
+        sft=SFTScores(**summarize(scores), val_loss=answer_loss(tuned, *rows, run.batch_size)),
+        base=SFTScores(**summarize(base_scores), val_loss=answer_loss(base, *rows, run.batch_size)),
         versions=stage.versions,
     )
 

@@ -31,7 +31,8 @@ from storygrammar.grammar.words import (
 )
 
 GENDER = dict.fromkeys([*GIRLS, *SHE_ANIMALS], "her") | dict.fromkeys([*BOYS, *HE_ANIMALS], "his")
-OTHER_NAMES = {  # for those who are renamed: some of the grammar, some that no story ever has
+# Names for renamed characters: those of the grammar, and some that no story has.
+OTHER_NAMES = {
     "her": [*GIRLS, *SHE_ANIMALS, "Sophie", "Hannah", "Trudy", "Olga"],
     "his": [*BOYS, *HE_ANIMALS, "Oliver", "Victor", "Basil", "Kurt"],
 }
@@ -42,7 +43,8 @@ FAMILIES = (
     ["scared", "afraid", "frightened"],
     ["cross", "angry", "furious"],
 )
-ELSEWHERE = {  # places at which a spot can not be
+# Spot → places that cannot have it.
+ELSEWHERE = {
     "near the lions": "the library, the school, the beach, the market, the castle, the garden, the lake",
     "in front of the monkeys": "the library, the school, the beach, the market, the hill, the lake",
     "behind the penguins": "the library, the school, the market, the castle, the garden, the farm, the hill",
@@ -64,29 +66,30 @@ def plant(kind: str, text: str, random: Random) -> str | None:
 
 def swapped_pronouns(text: str) -> Iterator[str]:
     """Exchange his and her where only one person can be meant."""
-    for found in re.finditer(r"\b(his|her|His|Her)\b", text):
-        so_far = text[: sentence_end(text, found.end())]
+    for match in re.finditer(r"\b(his|her|His|Her)\b", text):
+        so_far = text[: sentence_end(text, match.end())]
         sexes = {GENDER[name] for name in names(so_far)}
-        own = re.search(r"(shook|closed|hit) $", text[: found.start()])  # one's own head, one's own eyes
-        if own or sexes == {found[0].lower()}:
-            yield replace(text, found.span(), SWAP[found[0]])
+        # "Shook her head" refers to the subject.
+        is_reflexive = re.search(r"(shook|closed|hit) $", text[: match.start()])
+        if is_reflexive or sexes == {match[0].lower()}:
+            yield replace(text, match.span(), SWAP[match[0]])
 
 
 def swapped_owners(text: str) -> Iterator[str]:
     """Change the owner or the look of a thing, or who gives it to whom."""
-    for found in re.finditer(r"\b([A-Z]\w+) (gave|handed|brought) ([A-Z]\w+) the\b", text):
-        yield replace(text, found.span(), f"{found[3]} {found[2]} {found[1]} the")
+    for match in re.finditer(r"\b([A-Z]\w+) (gave|handed|brought) ([A-Z]\w+) the\b", text):
+        yield replace(text, match.span(), f"{match[3]} {match[2]} {match[1]} the")
     for owned in re.finditer(r"[A-Z]\w+ (?:had|owned|got) an? \w+ (\w+)", text):
         if owned[1] in THINGS:
-            for found in re.finditer(rf"\b(my|your) (?:\w+ )?{owned[1]}\b", text):
-                if " own " not in found[0]:
-                    yield replace(text, found.span(1), SWAP[found[1]])
+            for match in re.finditer(rf"\b(my|your) (?:\w+ )?{owned[1]}\b", text):
+                if " own " not in match[0]:
+                    yield replace(text, match.span(1), SWAP[match[1]])
     looks = "|".join(LOOKS)
-    for found in re.finditer(rf"\b(?:the|my) ({looks}) (\w+)", text):
-        if re.search(rf"\b(?:an?|the|my) {found[1]} {found[2]}\b", text[: found.start()]):
-            yield from replacements(text, found.span(1), LOOKS)
-    for found in re.finditer(r"(?:the \w+ \w+ (?:of|from) ([A-Z]\w+)| ([A-Z]\w+)'s birthday)[.\w ]*$", text):
-        span = found.span(1) if found[1] else found.span(2)
+    for match in re.finditer(rf"\b(?:the|my) ({looks}) (\w+)", text):
+        if re.search(rf"\b(?:an?|the|my) {match[1]} {match[2]}\b", text[: match.start()]):
+            yield from replacements(text, match.span(1), LOOKS)
+    for match in re.finditer(r"(?:the \w+ \w+ (?:of|from) ([A-Z]\w+)| ([A-Z]\w+)'s birthday)[.\w ]*$", text):
+        span = match.span(1) if match[1] else match.span(2)
         yield from replacements(text, span, names(text) if text[slice(*span)] in names(text) else [])
 
 
@@ -95,13 +98,13 @@ def moved_places(text: str) -> Iterator[str]:
     corners = CORNERS if "There was a noise" in text else []
     for options in (SPOTS, HEIGHTS, corners, HIDING_PLACES, FAR, [f"on the {water}" for water in WATERS]):
         for option in options:
-            for found in list(re.finditer(rf"(?<!play )\b{option}\b", text))[1:]:
-                yield from replacements(text, found.span(), options)
+            for match in list(re.finditer(rf"(?<!play )\b{option}\b", text))[1:]:
+                yield from replacements(text, match.span(), options)
     place = re.search(rf"\bto ({'|'.join(PLACES)})\b", text)
     for spot, elsewhere in ELSEWHERE.items():
         if place and place[1] in elsewhere.split(", "):
-            for found in re.finditer(rf"(?<!play )({'|'.join(PLACES[place[1]])})\b", text):
-                yield replace(text, found.span(), spot)
+            for match in re.finditer(rf"(?<!play )({'|'.join(PLACES[place[1]])})\b", text):
+                yield replace(text, match.span(), spot)
         if place and spot in text:
             yield from replacements(text, place.span(1), elsewhere.split(", "))
 
@@ -110,8 +113,9 @@ def renamed_characters(text: str) -> Iterator[str]:
     """Replace one mention of a name by another name."""
     for name in names(text):
         others = sorted(set(OTHER_NAMES[GENDER[name]]) - set(re.findall(r"\w+", text)))
-        for found in list(re.finditer(rf"\b{name}\b(?! you)", text))[1:]:  # "Will you?" is no name
-            yield from replacements(text, found.span(), others)
+        # "Will you?" is not a name.
+        for match in list(re.finditer(rf"\b{name}\b(?! you)", text))[1:]:
+            yield from replacements(text, match.span(), others)
 
 
 def reversed_outcomes(text: str) -> Iterator[str]:
@@ -134,15 +138,17 @@ def reversed_outcomes(text: str) -> Iterator[str]:
             yield replace(swapped, better.span(2), better[4])
         if better[3]:
             yield replace(text, better.span(3), "still")
+    # "Orange" may also be a color: "the orange hat".
     for options, where, before in (
-        ([food for food in FOODS if food != "orange"], r"the ({})\b(?! tree)", "an?"),  # no orange hat
+        ([food for food in FOODS if food != "orange"], r"the ({})\b(?! tree)", "an?"),
         (PRIZES, r"the ({})\b", "for a"),
         (NUMBERS, r"had ({}) coins", "cost"),
     ):
         for option in options:
-            for found in re.finditer(where.format(option), text):
-                if re.search(rf"\b{before} {option}\b", text[: found.start()]):  # it was told before
-                    yield from replacements(text, found.span(1), options)
+            for match in re.finditer(where.format(option), text):
+                # It occurred before.
+                if re.search(rf"\b{before} {option}\b", text[: match.start()]):
+                    yield from replacements(text, match.span(1), options)
     if re.search("It had (no home|nobody|lost its home)", text):
         yield re.sub(r", and it stayed [\w ]+\.", " and sent it home.", text)
     if re.search('"(I did not wait|I was too fast|I spoiled it),"', text):
@@ -165,10 +171,11 @@ def names(text: str) -> list[str]:
 
 def sentence_end(text: str, at: int) -> int:
     """Return the end of the sentence that contains position `at`."""
-    return next((found.end() for found in re.compile(r"[.!?]").finditer(text, at)), len(text))
+    return next((match.end() for match in re.compile(r"[.!?]").finditer(text, at)), len(text))
 
 
 def replace(text: str, span: tuple[int, int], new: str) -> str:
+    """Return the text with new words at `span`."""
     return text[: span[0]] + new + text[span[1] :]
 
 

@@ -39,8 +39,8 @@ def baselines(
 ) -> dict[str, float]:
     """Return the bits per byte of each baseline on the validation split, weakest first.
 
-    `train_counts` (V,) are the occurrences of each token in training, `texts` the validation documents. There
-    is no n-gram model for an `ngram_order` of 0.
+    `train_counts` (V,) are the occurrences of each token in training, `texts` the validation documents. An
+    `ngram_order` of 0 leaves out the n-gram model.
     """
     bits = {
         "uniform": len(validation) * math.log2(meta.vocab_size),

@@ -69,7 +69,7 @@ def by_position(model: GPT, tokens: np.ndarray, end_of_text: int, batch_size: in
     """Return the mean loss by tokens of context: 1, 2, 3–4, 5–8 and so on, split at block_size.
 
     Windows without any context before them are spread evenly over the text, POSITION_TOKENS in all at most.
-    For a modern model, which accepts any length, they are twice block_size long: no window was that long in
+    For a rope model, which accepts any length, they are twice block_size long: no window was that long in
     training, although each layer still attends to block_size tokens only.
     """
     block_size = model.params.block_size

@@ -77,7 +77,7 @@ def score(answers: Sequence[tuple[Mapping[str, str], str]]) -> list[KindScore]:
     return scores
 
 
-def summary(scores: Sequence[KindScore]) -> dict[str, Any]:
+def summarize(scores: Sequence[KindScore]) -> dict[str, Any]:
     """Return constraint accuracy and exact match, each with its 95 % interval and its count."""
     result: dict[str, Any] = {}
     counted = [score for score in scores if score.counts]

@@ -56,8 +56,8 @@ def evaluate_dataset(
     with TemporaryFile() as file:
         n_bytes = write_tokens(texts, file, tokenizer)  # (D,)
         if not len(n_bytes):
-            place = dataset.hub.name if dataset.hub else dataset.file
-            raise UserError(f"evaluate.datasets.{name}: no text in {place}")
+            source = dataset.hub.name if dataset.hub else dataset.file
+            raise UserError(f"evaluate.datasets.{name}: no text in {source}")
         tokens = np.memmap(file, bin_dtype(tokenizer.get_vocab_size()), mode="r")
         losses = token_losses(model, tokens, end_of_text, params.stride, params.batch_size)
         summary = summarize_losses(losses, int(n_bytes.sum()))

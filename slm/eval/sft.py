@@ -51,7 +51,7 @@ def answer_turns(
 
 
 def converse(model: GPT, tokenizer: Tokenizer, prompts: Iterable[str], params: SampleParams) -> Conversation:
-    """Return a conversation in which the model continues from its own answers."""
+    """Return a conversation in which each prompt follows the model's earlier answers."""
     turns: Conversation = []
     for prompt in prompts:
         [text] = _generate_answers(model, tokenizer, [render(turns, prompt)], params)
@@ -66,6 +66,7 @@ def _generate_answers(
     params: SampleParams,
     progress: Progress | None = None,
 ) -> list[str]:
+    """Return one continuation of each text, without whitespace at its ends."""
     ids = [encode(tokenizer, text) for text in texts]
     generated = generate(model, ids, params, end_of_text_id(tokenizer), progress)
     return [decode(tokenizer, new_ids).strip() for [new_ids] in generated]
@@ -113,5 +114,6 @@ def _verdict(answer: Answer) -> str:
 
 
 def _turn_markdown(prompt: str, answer: str) -> str:
+    """Format a turn: the prompt as a quotation, then the answer."""
     quoted = "\n".join(f"> {escape(line)}  " for line in prompt.splitlines())
     return f"{quoted}\n\n" + "  \n".join(escape(line) for line in answer.splitlines())

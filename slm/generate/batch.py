@@ -134,8 +134,8 @@ class Batch:
     def _next_logits(self) -> Tensor:
         """Return the logits (B, V) after the newest tokens.
 
-        A classic model that has used all its positions processes the last block_size tokens of each row again
-        at new positions, which is slow. A modern model has no limit: each layer attends to at most block_size
+        A gpt2 model that has used all its positions processes the last block_size tokens of each row again
+        at new positions, which is slow. A rope model has no limit: each layer attends to at most block_size
         tokens.
         """
         params = self.model.params

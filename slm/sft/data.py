@@ -43,8 +43,8 @@ class SFTBatches:
     def train_batch(self, step: int, device: torch.device) -> Batch:
         """Return this rank's shard of a step, which depends on the seed and the step alone."""
         n_rows, size = len(self._train[0]), self._params.batch_size
-        places = [divmod(row, n_rows) for row in range(step * size, (step + 1) * size)]
-        rows = [epoch_order(n_rows, self._params.seed, epoch)[place] for epoch, place in places]
+        positions = [divmod(row, n_rows) for row in range(step * size, (step + 1) * size)]
+        rows = [epoch_order(n_rows, self._params.seed, epoch)[position] for epoch, position in positions]
         inputs, targets = self._train[0][rows].long(), self._train[1][rows].long()
         return to_rank(Batch(inputs, targets, count_targets(targets)), device)
 
@@ -67,11 +67,11 @@ def load_batches(run: SFTRun, params: TrainParams, tokenizer: Tokenizer, block_s
     train = to_rows(islice(read_source(run, held_out=False), n_seen), tokenizer, block_size)
     held_out = islice(read_source(run, held_out=True), run.num_eval_prompts)
     validation = to_rows(held_out, tokenizer, block_size)
-    place = "sft.tasks" if run.tasks else run.file
+    source = "sft.tasks" if run.tasks else run.file
     for split, name in ((train, "training"), (validation, "held-out")):
         if not len(split[0]):
             raise UserError(
-                f"{place}: no {name} conversation fits: at least one prompt must be shorter than "
+                f"{source}: no {name} conversation fits: at least one prompt must be shorter than "
                 f"model.block_size, which is {block_size} tokens"
             )
     return SFTBatches(train, validation, params)
@@ -91,10 +91,10 @@ def read_source(run: SFTRun, held_out: bool) -> Iterator[Conversation]:
             yield conversation
 
 
-def to_rows(talks: Iterable[Conversation], tokenizer: Tokenizer, block_size: int) -> Rows:
+def to_rows(examples: Iterable[Conversation], tokenizer: Tokenizer, block_size: int) -> Rows:
     """Return inputs and targets (N, T), int32, of the conversations that have a target within T tokens."""
     end_of_text = end_of_text_id(tokenizer)
-    rows = [to_row(talk, tokenizer, end_of_text, block_size) for talk in talks]
+    rows = [to_row(example, tokenizer, end_of_text, block_size) for example in examples]
     rows = [(ids, targets) for ids, targets in rows if any(target != IGNORE_INDEX for target in targets)]
     inputs = torch.full((len(rows), block_size), end_of_text, dtype=torch.int32)
     all_targets = torch.full((len(rows), block_size), IGNORE_INDEX, dtype=torch.int32)

@@ -34,8 +34,8 @@ def tokens(n, seed=0):
 )
 def test_unigram_bits_use_add_one_smoothing(train, text):
     expected = math.fsum(-math.log2((train.count(t) + 1) / (len(train) + VOCAB)) for t in text)
-    found = unigram_bits(np.array(text, np.uint16), np.bincount(train, minlength=VOCAB))
-    assert found == pytest.approx(expected)
+    bits = unigram_bits(np.array(text, np.uint16), np.bincount(train, minlength=VOCAB))
+    assert bits == pytest.approx(expected)
 
 
 def test_unigram_probabilities_sum_to_one():
@@ -52,19 +52,19 @@ def test_xz_bits_equal_one_shot_compression():
 def test_baselines_are_ordered_and_follow_their_definitions():
     train, validation, texts = tokens(500), tokens(60, seed=1), ["abc" * 40]
     counts = np.bincount(train, minlength=VOCAB)
-    found = baselines(meta(120), train, validation, counts, texts, ngram_order=3)
-    assert found == {
+    bits = baselines(meta(120), train, validation, counts, texts, ngram_order=3)
+    assert bits == {
         "uniform": pytest.approx(60 * math.log2(VOCAB) / 120),
         "unigram": pytest.approx(unigram_bits(validation, counts) / 120),
         "xz": xz_bits(texts, 120) / 120,
         "3-gram": pytest.approx(ngram_losses(train, validation, 3, VOCAB).sum() / math.log(2) / 120),
     }
-    assert list(found) == ["uniform", "unigram", "xz", "3-gram"]
+    assert list(bits) == ["uniform", "unigram", "xz", "3-gram"]
 
 
 def test_baselines_of_order_0_have_no_ngram_model():
-    found = baselines(meta(9), tokens(50), tokens(9), np.ones(VOCAB, int), ["a" * 9], ngram_order=0)
-    assert list(found) == ["uniform", "unigram", "xz"]
+    bits = baselines(meta(9), tokens(50), tokens(9), np.ones(VOCAB, int), ["a" * 9], ngram_order=0)
+    assert list(bits) == ["uniform", "unigram", "xz"]
 
 
 def test_gap_closed_is_0_at_the_ngram_and_1_at_the_entropy():
@@ -122,8 +122,8 @@ def test_ngram_losses_match_the_formulas(train, validation, order):
     before = [train[-1 - i % len(train)] for i in range(order - 1)][::-1]
     line = before + validation
     expected = [-math.log(slow(line[i], tuple(line[i - order + 1 : i]))) for i in range(order - 1, len(line))]
-    found = ngram_losses(np.array(train, np.uint16), np.array(validation, np.uint16), order, vocab_size=5)
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    losses = ngram_losses(np.array(train, np.uint16), np.array(validation, np.uint16), order, vocab_size=5)
+    np.testing.assert_allclose(losses, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 5])

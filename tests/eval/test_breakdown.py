@@ -29,7 +29,7 @@ VOCAB, BLOCK, END = 11, 8, 10
 
 
 def documents(n, seed=0):
-    """Losses and tokens of documents of different length and difficulty, and the bytes of each."""
+    """Return losses and tokens of documents of varied length and difficulty, and the bytes of each."""
     random = np.random.default_rng(seed)
     lengths = random.integers(1, 60, size=n)
     losses = np.concatenate([random.gamma(2, random.gamma(4), size=length) for length in lengths])
@@ -41,10 +41,10 @@ def documents(n, seed=0):
 def test_ci95_matches_bootstrap_over_documents():
     losses, tokens, n_bytes = documents(400)
     low, high = bits_per_byte_ci95(losses, tokens, END, n_bytes)
-    pieces = np.split(losses.astype(np.float64), np.flatnonzero(tokens == END)[:-1] + 1)
-    bits = np.array([piece.sum() for piece in pieces]) / math.log(2)
-    drawn = np.random.default_rng(1).integers(400, size=(10_000, 400))
-    ratios = bits[drawn].sum(axis=1) / n_bytes[drawn].sum(axis=1)
+    documents_losses = np.split(losses.astype(np.float64), np.flatnonzero(tokens == END)[:-1] + 1)
+    bits = np.array([losses.sum() for losses in documents_losses]) / math.log(2)
+    resampled = np.random.default_rng(1).integers(400, size=(10_000, 400))
+    ratios = bits[resampled].sum(axis=1) / n_bytes[resampled].sum(axis=1)
     expected = np.percentile(ratios, [2.5, 97.5])
     assert [low, high] == pytest.approx(expected, abs=0.08 * (high - low))
 
@@ -78,8 +78,8 @@ def test_ci95_rejects_tokens_of_other_documents():
 def test_document_bytes_are_utf_8(tmp_path):
     path = tmp_path / "validation.parquet"
     pq.write_table(pa.table({"text": ["naïve", "日本", "<|endoftext|>"]}), path)
-    found = document_bytes(path, SplitMeta(tokens=9, documents=3, bytes=25))
-    assert found.tolist() == [6, 6, 13]
+    n_bytes = document_bytes(path, SplitMeta(tokens=9, documents=3, bytes=25))
+    assert n_bytes.tolist() == [6, 6, 13]
 
 
 @pytest.mark.parametrize(("n_documents", "n_bytes"), [(2, 6), (3, 7)])
@@ -101,7 +101,7 @@ def text(n):
 
 @torch.inference_mode()
 def losses_of_prefixes(model, tokens, starts, length):
-    """The losses after 1, 2, … tokens of each window, in which each token is fed its own prefix alone."""
+    """Return the losses after n = 1, 2, … tokens of each window, each computed from its prefix alone."""
     inputs, losses = [END, *tokens.tolist()], defaultdict(list)
     for start in starts:
         for n in range(1, length + 1):
@@ -162,9 +162,9 @@ def test_by_position_spreads_windows_over_a_long_text(monkeypatch):
 
 def test_by_position_is_independent_of_batch_size():
     model, tokens = random_model("rope"), text(200)
-    found = [[row.loss for row in by_position(model, tokens, END, size)] for size in (1, 8, 100)]
-    assert found[1] == pytest.approx(found[0], rel=1e-6)
-    assert found[2] == pytest.approx(found[0], rel=1e-6)
+    losses = [[row.loss for row in by_position(model, tokens, END, size)] for size in (1, 8, 100)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+    assert losses[2] == pytest.approx(losses[0], rel=1e-6)
 
 
 @given(

@@ -124,21 +124,24 @@ def last_word_by_hand(model, tokenizer, text):
     precise.load_state_dict(model.state_dict())
     context, word = text.rsplit(" ", 1)
     start = [tokenizer.token_to_id(END_OF_TEXT), *encode(tokenizer, context)]
-    written, targets, loss = list(start), encode(tokenizer, f" {word}"), 0.0
+    generated, targets, loss = list(start), encode(tokenizer, f" {word}"), 0.0
     for n, target in enumerate(targets):
-        first = len(start) + len(targets) - 1 - model.params.block_size  # the same window for the whole word
-        after_written = precise(torch.tensor([written[max(0, first) :]]))[0, -1]
+        # All tokens of the word are predicted in the same window.
+        first = len(start) + len(targets) - 1 - model.params.block_size
+        after_generated = precise(torch.tensor([generated[max(0, first) :]]))[0, -1]
         after_text = precise(torch.tensor([[*start, *targets[:n]][max(0, first) :]]))[0, -1]
         loss -= after_text.log_softmax(-1)[target].item()
-        written.append(int(after_written.argmax()))
-    return written[len(start) :] == targets, loss
+        generated.append(int(after_generated.argmax()))
+    return generated[len(start) :] == targets, loss
 
 
 @pytest.mark.parametrize("texts", [FARM, [*FARM, f"{'Long ago ' * 20}{FARM[0]}", "It\n\nsays woof"]])
 def test_last_word_accuracy_matches_greedy_decoding(model, tokenizer, tmp_path, texts):
     right, losses = zip(*(last_word_by_hand(model, tokenizer, text) for text in texts), strict=True)
-    assert len({*right}) == 2  # some are, some are not
-    path = jsonl(tmp_path, [f"{text} \n" for text in texts])  # white space at the end is no word
+    # Some match, some do not.
+    assert len({*right}) == 2
+    # Whitespace at the end is not a word.
+    path = jsonl(tmp_path, [f"{text} \n" for text in texts])
     metrics, scope = evaluate_dataset(model, tokenizer, "other", params(path, "last_word_accuracy"))
     assert metrics.last_word_accuracy == sum(right) / len(texts)
     assert metrics.last_word_perplexity == pytest.approx(math.exp(np.mean(losses)), rel=1e-4)
@@ -153,8 +156,8 @@ def test_last_word_ignores_earlier_documents(model, tokenizer):
     alone = evaluate_last_words(model, tokenizer, tokens_of(tokenizer, FARM[2:]), "other")
     losses = []
     for first, second in pairwise([FARM[2]] * 3):
-        found = evaluate_last_words(model, tokenizer, tokens_of(tokenizer, [first, second]), "other")
-        losses.append(found["last_word_perplexity"])
+        metrics = evaluate_last_words(model, tokenizer, tokens_of(tokenizer, [first, second]), "other")
+        losses.append(metrics["last_word_perplexity"])
     assert losses == pytest.approx([alone["last_word_perplexity"]] * 2)
 
 
@@ -203,9 +206,9 @@ READ = """if True:
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory):
-    """What a process of its own reads of a Hub on loopback, and what it asked for.
+    """Return what a separate process reads from a Hub on loopback, and its requests.
 
-    The client asks for the Hub's address once in a process, when it is imported.
+    The client reads the address of the Hub only when it is imported.
     """
     folder = tmp_path_factory.mktemp("hub")
     for name in ("wiki", "plain"):
@@ -237,7 +240,7 @@ def test_hub_dataset_fetches_one_split_only(hub):
     assert fetched == {"test-00000-of-00001.parquet"}
 
 
-def test_hub_dataset_without_validation_split_reads_train_split(hub):
+def test_hub_dataset_without_validation_split_reads_train(hub):
     assert hub[0][1] == ["One", "Two"]
 
 

@@ -19,12 +19,12 @@ from tests.storygrammar.test_stories import Replay, WrongTurnError
 from tests.tiny import shaken
 
 
-class ToldError(Exception):
-    """All of the target is told."""
+class CompleteError(Exception):
+    """The text begins with the complete target."""
 
 
 class BeginningReplay(Replay):
-    """Replays decisions until the target is told as the beginning of a story."""
+    """A replay that stops when the story begins with the target."""
 
     def draw(self, n: int) -> int:
         for piece in self.pieces[self._n_pieces :]:
@@ -33,12 +33,12 @@ class BeginningReplay(Replay):
             self._n_checked += len(piece)
         self._n_pieces = len(self.pieces)
         if self._n_checked >= len(self.target):
-            raise ToldError
+            raise CompleteError
         return super().draw(n)
 
 
-def can_be_told(beginning: str) -> bool:
-    """Whether a story begins like this: a depth-first search through all decisions of the grammar."""
+def is_possible_beginning(beginning: str) -> bool:
+    """Return whether a story can begin like this, by depth-first search through all decisions."""
     decisions: list[int] = []
     while True:
         replay = BeginningReplay(beginning, decisions)
@@ -46,7 +46,7 @@ def can_be_told(beginning: str) -> bool:
             tell_story(replay)
             if replay.text.startswith(beginning):
                 return True
-        except ToldError:
+        except CompleteError:
             return True
         except WrongTurnError:
             pass
@@ -63,8 +63,8 @@ def can_be_told(beginning: str) -> bool:
 @pytest.mark.parametrize("phenomenon", PHENOMENA)
 def test_grammar_generates_good_text_but_not_bad_text(phenomenon, n_pairs):
     for good, bad in islice(pairs(phenomenon, seed=3), n_pairs):
-        assert can_be_told(good), good
-        assert not can_be_told(bad), bad
+        assert is_possible_beginning(good), good
+        assert not is_possible_beginning(bad), bad
 
 
 @pytest.mark.parametrize("phenomenon", PHENOMENA)

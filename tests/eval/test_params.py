@@ -36,7 +36,7 @@ def test_stride_may_be_null():
 
 
 @pytest.mark.parametrize(
-    ("text", "line"),
+    ("dataset", "expected"),
     [
         (None, ": must be a mapping, got null"),
         ({"metric": "bits_per_byte"}, ".file: missing"),
@@ -51,23 +51,23 @@ def test_stride_may_be_null():
         ),
     ],
 )
-def test_invalid_dataset_is_reported(text, line):
-    found = complaint(EvaluateParams, {**VALUES, "datasets": {"good": DATASET, "other": text}})
-    assert found.startswith(f"params.yaml: evaluate.datasets.other{line}")
-    assert "\n" not in found
+def test_invalid_dataset_is_reported(dataset, expected):
+    line = complaint(EvaluateParams, {**VALUES, "datasets": {"good": DATASET, "other": dataset}})
+    assert line.startswith(f"params.yaml: evaluate.datasets.other{expected}")
+    assert "\n" not in line
 
 
 @pytest.mark.parametrize("name", ["../other", "a.b", "", "two words"])
 def test_invalid_dataset_name_is_reported(name):
-    found = complaint(EvaluateParams, {**VALUES, "datasets": {name: DATASET}})
-    assert found.startswith("params.yaml: evaluate.datasets")
-    assert "must match pattern" in found and found.endswith(f", got {name!r}")
+    line = complaint(EvaluateParams, {**VALUES, "datasets": {name: DATASET}})
+    assert line.startswith("params.yaml: evaluate.datasets")
+    assert "must match pattern" in line and line.endswith(f", got {name!r}")
 
 
 def test_hub_dataset_requires_a_commit():
     hub = {**HUB, "revision": COMMIT}
-    found = EvaluateParams.check({**VALUES, "datasets": {"wiki-2_test": {**DATASET, "hub": hub}}})
-    assert found.datasets["wiki-2_test"].hub.revision == COMMIT
+    params = EvaluateParams.check({**VALUES, "datasets": {"wiki-2_test": {**DATASET, "hub": hub}}})
+    assert params.datasets["wiki-2_test"].hub.revision == COMMIT
 
 
 def test_old_key_is_reported_with_its_new_name():

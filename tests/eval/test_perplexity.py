@@ -25,7 +25,7 @@ def text(n: int) -> np.ndarray:
 
 @torch.inference_mode()
 def losses_by_hand(model, tokens, stride, context):
-    """For each token, find the window that predicts it, and run that window up to it."""
+    """Return the loss of each token, from the window that predicts it, run up to that token."""
     precise = new_gpt(model.params, VOCAB).double().eval()
     precise.load_state_dict(model.state_dict())
     inputs = [END, *tokens.tolist()]
@@ -45,26 +45,26 @@ def losses_by_hand(model, tokens, stride, context):
 def test_token_losses_match_one_token_at_a_time(model, n, stride, context):
     tokens = text(n)
     for batch_size in (1, 4):
-        found = token_losses(model, tokens, END, stride, batch_size, context)
-        assert found.dtype == np.float32
+        losses = token_losses(model, tokens, END, stride, batch_size, context)
+        assert losses.dtype == np.float32
         np.testing.assert_allclose(
-            found, losses_by_hand(model, tokens, stride, context), rtol=1e-4, atol=1e-5
+            losses, losses_by_hand(model, tokens, stride, context), rtol=1e-4, atol=1e-5
         )
 
 
 def test_token_losses_default_stride_is_a_quarter_block(model):
     tokens = text(40)
-    found = token_losses(model, tokens, END, stride=None, batch_size=4)
-    assert np.array_equal(found, token_losses(model, tokens, END, stride=2, batch_size=4, context=BLOCK))
-    assert not np.array_equal(found, token_losses(model, tokens, END, stride=8, batch_size=4))
+    losses = token_losses(model, tokens, END, stride=None, batch_size=4)
+    assert np.array_equal(losses, token_losses(model, tokens, END, stride=2, batch_size=4, context=BLOCK))
+    assert not np.array_equal(losses, token_losses(model, tokens, END, stride=8, batch_size=4))
 
 
 def test_token_losses_accept_memory_maps(model, tmp_path):
     tokens = text(40)
     tokens.tofile(tmp_path / "validation.bin")
     mapped = np.memmap(tmp_path / "validation.bin", dtype=np.uint16, mode="r")
-    expected, found = (token_losses(model, t, END, 3, 4) for t in (tokens, mapped))
-    assert np.array_equal(expected, found)
+    expected, losses = (token_losses(model, t, END, 3, 4) for t in (tokens, mapped))
+    assert np.array_equal(expected, losses)
 
 
 def test_uniform_model_loses_ln_v_per_token(model):
@@ -93,8 +93,8 @@ def test_stride_beyond_the_context_is_reported(model, stride, context):
 
 def test_summarize_losses_follows_the_definitions():
     losses = np.array([1.0, 2.0, 4.5], dtype=np.float32)
-    found = summarize_losses(losses, n_bytes=6)
-    assert found == {
+    summary = summarize_losses(losses, n_bytes=6)
+    assert summary == {
         "val_loss": 2.5,
         "perplexity": pytest.approx(math.exp(2.5)),
         "bits_per_byte": pytest.approx(7.5 * math.log2(math.e) / 6),
@@ -112,9 +112,9 @@ def test_bits_per_byte_include_losses_of_end_of_text(model):
     tokens = np.array([*first, END, *second, END], dtype=np.uint16)
     losses = token_losses(model, tokens, END, 1, 4)
     nats = math.fsum(losses_by_hand(model, tokens, stride=1, context=BLOCK))
-    found = summarize_losses(losses, n_bytes=2 * (len(first) + len(second)))
-    assert found["bits_per_byte"] == pytest.approx(nats / math.log(2) / 10, rel=1e-6)
-    assert found["val_loss"] == pytest.approx(nats / 7, rel=1e-6)
+    summary = summarize_losses(losses, n_bytes=2 * (len(first) + len(second)))
+    assert summary["bits_per_byte"] == pytest.approx(nats / math.log(2) / 10, rel=1e-6)
+    assert summary["val_loss"] == pytest.approx(nats / 7, rel=1e-6)
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf"), 710.0])

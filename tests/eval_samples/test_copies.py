@@ -36,8 +36,8 @@ def test_longest_copies_match_brute_force(stories, tokens, chunk, filtered):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(copies, "CHUNK", chunk)
         patch.setattr(copies, "MAX_FILTER_LENGTH", filtered)
-        found = longest_copies(stories, np.array(tokens, np.uint16))
-    assert found.tolist() == [longest_run_by_hand(story, tokens) for story in stories]
+        lengths = longest_copies(stories, np.array(tokens, np.uint16))
+    assert lengths.tolist() == [longest_run_by_hand(story, tokens) for story in stories]
 
 
 @settings(max_examples=100, deadline=None)
@@ -49,7 +49,7 @@ def test_excerpt_of_training_tokens_is_a_complete_copy(tokens, data):
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
-def test_copy_across_two_chunks_of_a_memory_map_is_found(dtype, tmp_path):
+def test_copy_across_chunks_of_a_memory_map_is_detected(dtype, tmp_path):
     tokens = random_ids(copies.CHUNK + 5000).astype(dtype)
     border = slice(copies.CHUNK - 100, copies.CHUNK + 100)
     if dtype == np.uint32:
@@ -82,9 +82,9 @@ def test_memory_is_independent_of_training_tokens(monkeypatch):
         tokens = np.broadcast_to(np.uint16(7), (n_chunks * copies.CHUNK,))
         tracemalloc.start()
         longest_copies(stories, tokens)
-        _, most = tracemalloc.get_traced_memory()
+        _, peak_bytes = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        return most
+        return peak_bytes
 
     assert peak(20) < 1.1 * peak(2)
 

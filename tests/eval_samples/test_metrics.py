@@ -1,4 +1,4 @@
-"""Stories checked one by one and together, on stories whose every number is known."""
+"""Metrics of samples, one by one and by temperature, compared with counts by hand."""
 
 import numpy as np
 import pytest
@@ -49,12 +49,13 @@ def test_check_samples_keeps_temperature_and_number():
     def no_dogs(text):
         return ["There is a dog."] if "dog!" in text else []
 
-    written = {0.3: [first, second], 1.0: [second[:3]]}
-    checked = check_samples(written, 3, tokenizer, train, no_dogs)
+    samples = {0.3: [first, second], 1.0: [second[:3]]}
+    checked = check_samples(samples, 3, tokenizer, train, no_dogs)
     assert [(s.temperature, s.sample) for s in checked] == [(0.3, 1), (0.3, 2), (1.0, 1)]
     assert [s.text for s in checked[:2]] == texts
     assert [s.tokens for s in checked] == [len(first), len(second), 3]
-    assert [s.longest_copy for s in checked] == [len(first), 3, 2]  # " dog and a", " dog and"
+    # " dog and a" and " dog and".
+    assert [s.longest_copy for s in checked] == [len(first), 3, 2]
     assert [(s.consistent, s.complaints) for s in checked] == [
         (True, []),
         (False, ["There is a dog."]),

@@ -1,4 +1,4 @@
-"""Sequences that join and leave a batch between steps."""
+"""Continuous batching: sequences join and leave a batch between steps."""
 
 from collections import defaultdict
 
@@ -27,7 +27,7 @@ def sequence(prompt, n_top_logprobs=None, **changes):
     return Sequence(tuple(prompt), params, new_rng(params.seed, 0), n_top_logprobs)
 
 
-def alone(model, prompt, **changes):
+def generate_alone(model, prompt, **changes):
     """Generate the continuation of a prompt in a batch of its own."""
     return generate(model, [list(prompt)], sample_params(num_samples=1, **changes), END)[0][0]
 
@@ -58,7 +58,7 @@ def test_joining_sequence_generates_the_same_tokens_as_alone(name, schedule):
     ids = run_batch(Batch(model, END), arrivals)
     for seed, joined in enumerate(sequences):
         changes = {"seed": seed, "max_new_tokens": 25, "temperature": 0.5 + seed / 4}
-        assert ids[joined] == alone(model, joined.prompt, **changes)
+        assert ids[joined] == generate_alone(model, joined.prompt, **changes)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "rope"])
@@ -74,7 +74,7 @@ def test_aborted_sequence_leaves_others_unchanged(name):
         leaving.finished = leaving.finished or step == 3
         ids += [token.id for token in batch.step() if token.sequence is staying and token.id != END]
     assert leaving.n_generated <= 3
-    assert ids == alone(model, (3,), max_new_tokens=12)
+    assert ids == generate_alone(model, (3,), max_new_tokens=12)
     assert batch.is_finished
     assert batch.sequences == []
 

@@ -42,8 +42,8 @@ def values_and_outputs(model, ids):
         attention = block.attention
         source = attention.qkv if sizes.architecture == "gpt2" else attention.value
         n_channels = sizes.kv_heads * sizes.head_dim
-        source.register_forward_hook(lambda _, __, found, n=n_channels: values.append(found[..., -n:]))
-        attention.out.register_forward_pre_hook(lambda _, given: outputs.append(given[0]))
+        source.register_forward_hook(lambda _, __, output, n=n_channels: values.append(output[..., -n:]))
+        attention.out.register_forward_pre_hook(lambda _, inputs: outputs.append(inputs[0]))
     with AttentionWeights() as attention, torch.inference_mode():
         model(ids)
     split = [v.unflatten(-1, (sizes.kv_heads, -1)).transpose(1, 2) for v in values]
@@ -60,11 +60,11 @@ def assert_weights_explain_the_outputs(model, n_tokens):
 
 
 @pytest.mark.parametrize("n_tokens", [1, 2, 64])
-def test_attention_weights_times_values_equal_the_attention_output(model, n_tokens):
+def test_weights_times_values_equal_the_attention_output(model, n_tokens):
     assert_weights_explain_the_outputs(model, n_tokens)
 
 
-def test_attention_weights_with_sliding_window_mask_equal_the_attention_output(tokenizer):
+def test_windowed_weights_times_values_equal_the_output(tokenizer):
     windowed = shaken(tokenizer.get_vocab_size(), n_embd=24, architecture="rope", block_size=8)
     assert_weights_explain_the_outputs(windowed, n_tokens=20)
 
@@ -78,25 +78,25 @@ def test_recording_attention_does_not_change_logits(model):
 
 
 def test_attention_is_causal_and_sums_to_one(model, tokenizer):
-    found = np.array(inspect(model, tokenizer, encode(tokenizer, TEXT)).attention)
+    weights = np.array(inspect(model, tokenizer, encode(tokenizer, TEXT)).attention)
     sizes = model.params
-    assert found.shape == (sizes.n_layer, sizes.n_head, MAX_ATTENTION, MAX_ATTENTION)
-    np.testing.assert_allclose(found.sum(-1), 1, atol=MAX_ATTENTION * 0.0005)
-    assert (np.triu(found, k=1) == 0).all()
-    assert len({row.tobytes() for layer in found for row in layer}) == sizes.n_layer * sizes.n_head
+    assert weights.shape == (sizes.n_layer, sizes.n_head, MAX_ATTENTION, MAX_ATTENTION)
+    np.testing.assert_allclose(weights.sum(-1), 1, atol=MAX_ATTENTION * 0.0005)
+    assert (np.triu(weights, k=1) == 0).all()
+    assert len({row.tobytes() for layer in weights for row in layer}) == sizes.n_layer * sizes.n_head
 
 
 def test_probabilities_match_token_losses(model, tokenizer):
     ids = encode(tokenizer, TEXT)[:60]
     losses = token_losses(model, np.array(ids), tokenizer.token_to_id(END_OF_TEXT), None, batch_size=4)
-    found = inspect(model, tokenizer, ids).probabilities
-    assert found == pytest.approx([math.exp(-loss) for loss in losses], rel=1e-3)
+    probabilities = inspect(model, tokenizer, ids).probabilities
+    assert probabilities == pytest.approx([math.exp(-loss) for loss in losses], rel=1e-3)
 
 
 def test_alternatives_are_the_most_likely_tokens(model, tokenizer):
     ids = encode(tokenizer, TEXT)[:10]
-    found = inspect(model, tokenizer, ids).alternatives
-    for n, best in enumerate(found):
+    alternatives = inspect(model, tokenizer, ids).alternatives
+    for n, best in enumerate(alternatives):
         with torch.inference_mode():
             logits = model(torch.tensor([[tokenizer.token_to_id(END_OF_TEXT), *ids[:n]]]))[0, -1]
         order = logits.argsort(descending=True)[:5]
@@ -107,10 +107,10 @@ def test_alternatives_are_the_most_likely_tokens(model, tokenizer):
 def test_tokens_concatenate_to_the_text(model, tokenizer):
     text = "A cat 🐈 sat.\n猫"
     ids = [*encode(tokenizer, text), tokenizer.token_to_id(END_OF_TEXT)]
-    found = inspect(model, tokenizer, ids, n_given=3)
-    assert len(found.tokens) == len(found.probabilities) == len(found.alternatives) == len(ids)
-    assert "".join(found.tokens) == text + END_OF_TEXT
-    assert found.given == 3
+    inspection = inspect(model, tokenizer, ids, n_given=3)
+    assert len(inspection.tokens) == len(inspection.probabilities) == len(inspection.alternatives) == len(ids)
+    assert "".join(inspection.tokens) == text + END_OF_TEXT
+    assert inspection.given == 3
 
 
 def test_inspection_stops_at_block_size(model, tokenizer):
@@ -121,12 +121,12 @@ def test_inspection_stops_at_block_size(model, tokenizer):
 
 
 def test_inspection_of_one_token_is_valid_json(model, tokenizer):
-    found = inspect(model, tokenizer, [tokenizer.token_to_id(END_OF_TEXT)])
-    assert np.array(found.attention).tolist() == np.ones((2, model.params.n_head, 1, 1)).tolist()
-    assert Inspection(**json.loads(json.dumps(found.model_dump(), allow_nan=False))) == found
+    inspection = inspect(model, tokenizer, [tokenizer.token_to_id(END_OF_TEXT)])
+    assert np.array(inspection.attention).tolist() == np.ones((2, model.params.n_head, 1, 1)).tolist()
+    assert Inspection(**json.loads(json.dumps(inspection.model_dump(), allow_nan=False))) == inspection
 
 
-def test_an_inspection_is_read_back(tmp_path):
+def test_inspection_survives_a_round_trip(tmp_path):
     tokenizer = train_bpe(["a cat sat"], 270)
     model = new_gpt(model_params(), tokenizer.get_vocab_size()).eval()
     inspection = inspect(model, tokenizer, encode(tokenizer, "a cat"))
@@ -143,7 +143,7 @@ def test_an_inspection_is_read_back(tmp_path):
         ({"probabilities": [0.5, 1.5]}, r"json: probabilities.1: must be less than or equal to 1"),
     ],
 )
-def test_an_inspection_of_inconsistent_shapes_is_refused(tmp_path, change, message):
+def test_inspection_of_inconsistent_shapes_is_rejected(tmp_path, change, message):
     right = {"given": 0, "tokens": ["a", "b"], "probabilities": [0.5, 0.5], "alternatives": [[], []]}
     right |= {"attention": [[[[1.0, 0.0], [0.5, 0.5]]]]}
     path = tmp_path / "inspection.json"

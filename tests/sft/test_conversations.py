@@ -10,7 +10,10 @@ from slm.core.errors import UserError
 from slm.sft.conversations import Turn, read_conversations, render, segments
 from slm.tokenizer.tokenizer import encode, train_bpe
 
-TALK = [Turn("Write a story.\nBe short.", "Once upon a time.\nThe end."), Turn("Sum it up.", "It ended.")]
+CONVERSATION = [
+    Turn("Write a story.\nBe short.", "Once upon a time.\nThe end."),
+    Turn("Sum it up.", "It ended."),
+]
 texts = st.text(st.sampled_from("ab >.\n\t é"), max_size=12)
 INSTRUCT = """Summary: A boy and his dog go out.
 Words: quit, oak, gloomy
@@ -33,15 +36,15 @@ def tokenizer():
 
 
 def test_render_quotes_prompts_only():
-    assert render(TALK, "Why?") == (
+    assert render(CONVERSATION, "Why?") == (
         "> Write a story.\n> Be short.\nOnce upon a time.\nThe end.\n> Sum it up.\nIt ended.\n> Why?\n"
     )
     assert render([], "Why?") == "> Why?\n"
 
 
 def test_render_is_a_prefix_of_the_conversation():
-    whole = "".join(given + answer for given, answer in segments(TALK))
-    assert whole == render(TALK[:1], "Sum it up.") + "It ended."
+    whole = "".join(quoted + answer for quoted, answer in segments(CONVERSATION))
+    assert whole == render(CONVERSATION[:1], "Sum it up.") + "It ended."
 
 
 @given(turns=st.lists(st.builds(Turn, texts, texts.filter(str.strip)), min_size=1, max_size=3))

@@ -33,7 +33,7 @@ from tests.train.test_resume import signal_after
 
 CPU = torch.device("cpu")
 
-TALKS = [
+CONVERSATIONS = [
     [Turn("What is red?", "A rose."), Turn("And blue?", "The sky.")],
     [Turn("What is green?", "Grass.")],
     [Turn("What is white?", "Snow."), Turn("And black?", "Coal."), Turn("And gray?", "Fog.")],
@@ -42,14 +42,14 @@ TALKS = [
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return train_bpe([render(talk, talk[0].answer) for talk in TALKS], 300)
+    return train_bpe([render(conversation, conversation[0].answer) for conversation in CONVERSATIONS], 300)
 
 
 def item(**changes) -> SFTRun:
     return SFTParams.check({"a": {**ITEM, **changes}})["a"]
 
 
-def model_of(tokenizer, block_size=64):
+def small_model(tokenizer, block_size=64):
     torch.manual_seed(0)
     params = model_params(architecture="rope", n_head=2, n_embd=32, block_size=block_size)
     return new_gpt(params, tokenizer.get_vocab_size()).eval()
@@ -60,70 +60,75 @@ def n_tokens(tokenizer, before, turn):
 
 
 def test_targets_are_answers_and_their_end_of_text(tokenizer):
-    inputs, targets = (part[0].tolist() for part in to_rows(TALKS[:1], tokenizer, 64))
+    inputs, targets = (part[0].tolist() for part in to_rows(CONVERSATIONS[:1], tokenizer, 64))
     end = tokenizer.token_to_id(END_OF_TEXT)
-    given, again = encode(tokenizer, "> What is red?\n"), encode(tokenizer, "\n> And blue?\n")
+    first, second = encode(tokenizer, "> What is red?\n"), encode(tokenizer, "\n> And blue?\n")
     rose, sky = encode(tokenizer, "A rose."), encode(tokenizer, "The sky.")
-    ids = [end, *given, *rose, *again, *sky]
-    wanted = [*[IGNORE_INDEX] * len(given), *rose, end, *[IGNORE_INDEX] * (len(again) - 1), *sky, end]
-    assert len(ids) == len(wanted)
-    filling = 64 - len(ids)
-    assert inputs == ids + [end] * filling
-    assert targets == wanted + [IGNORE_INDEX] * filling
+    ids = [end, *first, *rose, *second, *sky]
+    expected = [*[IGNORE_INDEX] * len(first), *rose, end, *[IGNORE_INDEX] * (len(second) - 1), *sky, end]
+    assert len(ids) == len(expected)
+    n_padding = 64 - len(ids)
+    assert inputs == ids + [end] * n_padding
+    assert targets == expected + [IGNORE_INDEX] * n_padding
 
 
 @given(block_size=st.integers(2, 80))
-def test_turns_beyond_block_size_are_dropped_and_a_first_turn_is_truncated(tokenizer, block_size):
-    for talk in TALKS:
-        sizes = [n_tokens(tokenizer, talk[:n], turn) for n, turn in enumerate(talk)]
+def test_long_first_turn_is_truncated_and_later_ones_dropped(tokenizer, block_size):
+    for conversation in CONVERSATIONS:
+        sizes = [n_tokens(tokenizer, conversation[:n], turn) for n, turn in enumerate(conversation)]
         n_turns = max(1, sum(1 + size <= block_size for size in sizes))
-        whole = [part[:, :block_size] for part in to_rows([talk[:n_turns]], tokenizer, 100)]
-        found = to_rows([talk], tokenizer, block_size)
-        if (whole[1] == IGNORE_INDEX).all():  # the request alone is longer
-            assert [len(part) for part in found] == [0, 0]
+        whole = [part[:, :block_size] for part in to_rows([conversation[:n_turns]], tokenizer, 100)]
+        rows = to_rows([conversation], tokenizer, block_size)
+        # The first prompt alone may be longer than block_size.
+        if (whole[1] == IGNORE_INDEX).all():
+            assert [len(part) for part in rows] == [0, 0]
         else:
-            assert found[0].equal(whole[0]) and found[1].equal(whole[1])
+            assert rows[0].equal(whole[0]) and rows[1].equal(whole[1])
 
 
 @given(n=st.integers(1, 9), batch_size=st.integers(1, 9), seed=st.integers(0, 2**63 - 1))
 def test_each_conversation_occurs_once_per_epoch(n, batch_size, seed):
     rows = torch.arange(n)[:, None]
-    pairs = SFTBatches((rows, rows), (rows, rows), train_params(batch_size=batch_size, seed=seed))
-    seen = [row for step in range(3 * n) for row in pairs.train_batch(step, CPU).inputs.flatten().tolist()]
+    batches = SFTBatches((rows, rows), (rows, rows), train_params(batch_size=batch_size, seed=seed))
+    seen = [row for step in range(3 * n) for row in batches.train_batch(step, CPU).inputs.flatten().tolist()]
     for first in range(0, 3 * n, n):
         assert sorted(seen[first : first + n]) == list(range(n))
-    assert pairs.train_batch(2, CPU).inputs.equal(
+    assert batches.train_batch(2, CPU).inputs.equal(
         torch.tensor(seen[2 * batch_size : 3 * batch_size])[:, None]
     )
 
 
 def test_validation_covers_eval_tokens_targets(tokenizer):
-    rows = to_rows(TALKS, tokenizer, 64)
+    rows = to_rows(CONVERSATIONS, tokenizer, 64)
     counts = (rows[1] != IGNORE_INDEX).sum(1).tolist()
-    for asked, n_rows in ((0, 3), (1, 1), (counts[0], 1), (counts[0] + 1, 2), (10**6, 3)):
-        looks = SFTBatches(rows, rows, train_params(eval_tokens=asked, batch_size=2)).val_batches(CPU)
-        assert torch.cat([batch.inputs for batch in looks]).equal(rows[0][:n_rows].long())
+    for eval_tokens, n_rows in ((0, 3), (1, 1), (counts[0], 1), (counts[0] + 1, 2), (10**6, 3)):
+        batches = SFTBatches(rows, rows, train_params(eval_tokens=eval_tokens, batch_size=2)).val_batches(CPU)
+        assert torch.cat([batch.inputs for batch in batches]).equal(rows[0][:n_rows].long())
 
 
 def test_answer_loss_is_the_mean_over_answer_tokens(tokenizer):
-    model, rows = model_of(tokenizer), to_rows(TALKS, tokenizer, 64)
-    logs = []
+    model, rows = small_model(tokenizer), to_rows(CONVERSATIONS, tokenizer, 64)
+    target_logprobs = []
     for inputs, targets in zip(*rows, strict=True):
-        shares = model(inputs[None].long())[0].double().log_softmax(-1)
-        logs += [
-            shares[i, target].item() for i, target in enumerate(targets.tolist()) if target != IGNORE_INDEX
+        logprobs = model(inputs[None].long())[0].double().log_softmax(-1)
+        target_logprobs += [
+            logprobs[i, target].item() for i, target in enumerate(targets.tolist()) if target != IGNORE_INDEX
         ]
     params = train_params(batch_size=2)
-    pairs = SFTBatches(rows, rows, params)
-    assert pairs.targets_per_epoch == len(logs)
-    assert answer_loss(model, *rows, batch_size=2) == pytest.approx(-sum(logs) / len(logs), rel=1e-5)
+    batches = SFTBatches(rows, rows, params)
+    assert batches.targets_per_epoch == len(target_logprobs)
+    assert answer_loss(model, *rows, batch_size=2) == pytest.approx(
+        -sum(target_logprobs) / len(target_logprobs), rel=1e-5
+    )
     state = TrainState(model.params, params, model.vocab_size)
     state.model.load_state_dict(model.state_dict())
-    assert validation_loss(state, pairs) == pytest.approx(-sum(logs) / len(logs), rel=1e-5)
+    assert validation_loss(state, batches) == pytest.approx(
+        -sum(target_logprobs) / len(target_logprobs), rel=1e-5
+    )
 
 
-def test_training_starts_from_the_weights_and_learns_the_answers(tokenizer, tmp_path):
-    model, rows = model_of(tokenizer), to_rows(TALKS, tokenizer, 64)
+def test_sft_starts_from_the_weights_and_learns_the_answers(tokenizer, tmp_path):
+    model, rows = small_model(tokenizer), to_rows(CONVERSATIONS, tokenizer, 64)
     params = train_params(max_steps=150, batch_size=3, eval_interval=150, warmup_steps=5)
     result = train(
         model.params,
@@ -136,33 +141,38 @@ def test_training_starts_from_the_weights_and_learns_the_answers(tokenizer, tmp_
     before = answer_loss(model, *rows, batch_size=3)
     assert result.val_curve[0].val_loss == pytest.approx(before, rel=1e-5)
     model.load_state_dict(load_file(tmp_path / "model.safetensors"))
-    how = sampling_params(64, temperature=0.0, seed=1)
-    for answered in answer_turns(model, tokenizer, TALKS, how):
-        assert answered.text == answered.turn.answer
-    requests = [turn.prompt for turn in TALKS[2]]
-    assert converse(model, tokenizer, requests, how) == [Turn(*turn[:2]) for turn in TALKS[2]]
+    sampling = sampling_params(64, temperature=0.0, seed=1)
+    for answer in answer_turns(model, tokenizer, CONVERSATIONS, sampling):
+        assert answer.text == answer.turn.answer
+    prompts = [turn.prompt for turn in CONVERSATIONS[2]]
+    assert converse(model, tokenizer, prompts, sampling) == [Turn(*turn[:2]) for turn in CONVERSATIONS[2]]
 
 
 def test_sft_resume_is_bitwise_identical(tokenizer, tmp_path, monkeypatch):
     monkeypatch.setenv("SLM_CHECKPOINT_INTERVAL", "0")
-    model, rows = model_of(tokenizer), to_rows(TALKS, tokenizer, 64)
+    model, rows = small_model(tokenizer), to_rows(CONVERSATIONS, tokenizer, 64)
     params = train_params(max_steps=60, batch_size=2)
 
-    def tuned(name):
-        run = RunInputs(tmp_path / f"states of {name}", {"params": {"train": {}}})
-        pairs, weights = SFTBatches(rows, rows, params), model.state_dict()
-        train(model.params, params, pairs, model.vocab_size, tmp_path / name, run, weights)
+    def finetune(name):
+        run = RunInputs(tmp_path / f"checkpoints-{name}", {"params": {"train": {}}})
+        batches, weights = SFTBatches(rows, rows, params), model.state_dict()
+        train(model.params, params, batches, model.vocab_size, tmp_path / name, run, weights)
         return (tmp_path / name / "model.safetensors").read_bytes()
 
-    with pytest.raises(KeyboardInterrupt), signal_after(20, tmp_path / "states of parts", signal.SIGINT):
-        tuned("parts")
-    assert tuned("parts") == tuned("whole")
+    with (
+        pytest.raises(KeyboardInterrupt),
+        signal_after(20, tmp_path / "checkpoints-resumed", signal.SIGINT),
+    ):
+        finetune("resumed")
+    assert finetune("resumed") == finetune("uninterrupted")
 
 
 def test_answer_turns_skips_turns_beyond_block_size(tokenizer):
-    asked = answer_turns(model_of(tokenizer, block_size=16), tokenizer, TALKS, sampling_params(16, 0.0, 1))
-    assert 1 <= len(asked) < sum(map(len, TALKS))
-    assert all(n_tokens(tokenizer, one.before, one.turn) < 16 for one in asked)
+    answers = answer_turns(
+        small_model(tokenizer, block_size=16), tokenizer, CONVERSATIONS, sampling_params(16, 0.0, 1)
+    )
+    assert 1 <= len(answers) < sum(map(len, CONVERSATIONS))
+    assert all(n_tokens(tokenizer, answer.before, answer.turn) < 16 for answer in answers)
 
 
 def test_train_params_keep_pretraining_values_but_the_schedule():
@@ -191,20 +201,21 @@ def test_wrong_key_is_reported(values, line):
 
 
 def test_file_is_split_by_prompt(tokenizer, tmp_path):
-    path = tmp_path / "pairs.jsonl"
+    path = tmp_path / "batches.jsonl"
     pairs = [{"prompt": f"What is {n % 50}?", "answer": f"{n}."} for n in range(200)]
     path.write_text("\n".join(map(json.dumps, pairs)))
     params = train_params(max_steps=100, batch_size=2)
-    found = load_batches(item(file=str(path), tasks=None, num_eval_prompts=100), params, tokenizer, 64)
-    parts = [{tuple(row) for row in part.tolist()} for part in (found._train[0], found._validation[0])]
+    batches = load_batches(item(file=str(path), tasks=None, num_eval_prompts=100), params, tokenizer, 64)
+    parts = [{tuple(row) for row in part.tolist()} for part in (batches._train[0], batches._validation[0])]
     assert not parts[0] & parts[1]
-    assert len(found._train[0]) + len(found._validation[0]) == 200
-    assert 1 <= len(found._validation[0]) / 4 <= 8  # of 50 requests, 5 % are held out
+    assert len(batches._train[0]) + len(batches._validation[0]) == 200
+    # 5 % of the 50 prompts are held out, each with 4 pairs.
+    assert 1 <= len(batches._validation[0]) / 4 <= 8
 
 
 @pytest.mark.parametrize(("n", "block_size", "what"), [(1, 64, "held-out"), (50, 4, "training")])
 def test_empty_split_is_reported(tokenizer, tmp_path, n, block_size, what):
-    path = tmp_path / "pairs.jsonl"
+    path = tmp_path / "batches.jsonl"
     path.write_text("\n".join(json.dumps({"prompt": f"What is {i}?", "answer": "It."}) for i in range(n)))
     line = f"^{path}: no {what} conversation fits: .* model.block_size, which is {block_size} tokens$"
     with pytest.raises(UserError, match=line):
@@ -215,7 +226,7 @@ PARAMS = {
     **TINY,
     "tokenizer": {"vocab_size": 1500},
     "model": {**TINY["model"], "block_size": 256},
-    "sft": {"a": ITEM, "b": {**ITEM, "file": "pairs.jsonl", "tasks": None}, "c": ITEM},
+    "sft": {"a": ITEM, "b": {**ITEM, "file": "batches.jsonl", "tasks": None}, "c": ITEM},
 }
 
 
@@ -224,7 +235,7 @@ def project(tmp_path_factory):
     """A project in which models are tuned: `a` and `c` alike, `b` on pairs of its own."""
     folder = clone(tmp_path_factory.mktemp("project"), PARAMS)
     pairs = [{"prompt": f"Say {n}.", "answer": f"It is {n}."} for n in range(100)]
-    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    (folder / "batches.jsonl").write_text("\n".join(map(json.dumps, pairs)))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("SLM_PROGRESS", "off")
@@ -242,14 +253,14 @@ def test_stages_write_model_curves_and_answers(project):
         for curve in ("train", "val"):
             *_, last = csv.DictReader((reports / f"{curve}.csv").read_text().splitlines())
             assert last["step"] == "4"
-        asked = json.loads((reports / "eval.json").read_text())
+        metrics = json.loads((reports / "eval.json").read_text())
         details = json.loads((project / f"models/{name}.eval.json").read_text())
-        losses = asked["val_loss"], details["base"]["val_loss"]
+        losses = metrics["val_loss"], details["base"]["val_loss"]
         assert all(map(math.isfinite, losses)) and losses[0] < losses[1]
-        page = (project / f"reports/sft/{name}.md").read_text()
-        assert ("Expected: It is" in page) == (name == "b")
-        assert ("satisfied: " in page) == (name == "a")
-        assert ("## Conversation 1" in page) == (name == "a")
+        markdown = (project / f"reports/sft/{name}.md").read_text()
+        assert ("Expected: It is" in markdown) == (name == "b")
+        assert ("satisfied: " in markdown) == (name == "a")
+        assert ("## Conversation 1" in markdown) == (name == "a")
     rows = list(csv.DictReader((project / "reports/sft/a/constraints.csv").read_text().splitlines()))
     kinds = {row["kind"] for row in rows}
     assert kinds & set(KINDS)

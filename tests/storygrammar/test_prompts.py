@@ -18,26 +18,26 @@ ALL = dict.fromkeys(TASKS, 1.0)
 
 
 def first_conversations(n: int, tasks=ALL, seed: int = 1, held_out: bool = False):
-    talks = islice(conversations(tasks, seed, held_out), n)
-    return [[Turn(*turn) for turn in talk] for talk in talks]
+    sample = islice(conversations(tasks, seed, held_out), n)
+    return [[Turn(*turn) for turn in conversation] for conversation in sample]
 
 
 @pytest.fixture(scope="module")
-def told():
-    """Stories, some of each plot, as plot and teller."""
-    random, found = Random(3).random, []
-    while len(found) < 1200 or len({plot for plot, _ in found}) < len(PLOTS):
+def plots_and_tellers():
+    """Return pairs of a plot and the teller of a story; every plot occurs."""
+    random, pairs = Random(3).random, []
+    while len(pairs) < 1200 or len({plot for plot, _ in pairs}) < len(PLOTS):
         teller = Teller(random)
-        found.append((tell_story(teller), teller))
-    return found
+        pairs.append((tell_story(teller), teller))
+    return pairs
 
 
 def test_every_plot_has_a_summary():
     assert set(PLOT_SUMMARIES) == {plot.__name__ for plot in PLOTS}
 
 
-def test_answers_use_the_words_of_the_story(told):
-    for plot, story in told:
+def test_answers_use_the_words_of_the_story(plots_and_tellers):
+    for plot, story in plots_and_tellers:
         texts = [summarize(plot, story.roles)]
         for question, answer in questions_about(plot, story.roles):
             assert question.endswith("?")
@@ -47,12 +47,12 @@ def test_answers_use_the_words_of_the_story(told):
         assert all(text[0].isupper() and text.endswith(".") and "{" not in text for text in texts)
 
 
-def test_story_satisfies_its_drawn_constraints(told):
+def test_story_satisfies_its_drawn_constraints(plots_and_tellers):
     random, kinds = Random(4), set()
-    for plot, story in told:
-        found = satisfied_values(story.text)
+    for plot, story in plots_and_tellers:
+        values = satisfied_values(story.text)
         for kind, value in draw_constraints(plot, story.roles, random).items():
-            assert value in found[kind], (kind, value, story.text)
+            assert value in values[kind], (kind, value, story.text)
             kinds.add(kind)
     assert kinds == set(KINDS)
 
@@ -71,13 +71,16 @@ def test_story_satisfies_its_drawn_constraints(told):
     ({"place": "the park", "food": "egg", "friend": "Rosa"},
      "Write a story. There is an egg in it. They go to the park. The friend is Rosa."),
 ])  # fmt: skip
-def test_render_prompt(constraints, prompt):
+def test_render_prompt_phrases_constraints(constraints, prompt):
     assert render_prompt(constraints) == prompt
 
 
-def test_held_out_pairs_of_constraints_do_not_occur_in_training():
+def test_held_out_constraint_pairs_do_not_occur_in_training():
     train, held_out = (
-        [talk[0].constraints for talk in first_conversations(n, {"story": 1.0}, held_out=which)]
+        [
+            conversation[0].constraints
+            for conversation in first_conversations(n, {"story": 1.0}, held_out=which)
+        ]
         for n, which in ((6000, False), (300, True))
     )
     trained = {pair for constraints in train for pair in combinations(sorted(constraints.items()), 2)}
@@ -99,22 +102,27 @@ def test_conversations_depend_on_the_seed_alone():
 
 def test_each_task_has_its_form():
     for name in TASKS:
-        for talk in first_conversations(30, {name: 1.0}):
-            texts = [turn.answer for turn in talk] + [turn.prompt for turn in talk]
+        for conversation in first_conversations(30, {name: 1.0}):
+            texts = [turn.answer for turn in conversation] + [turn.prompt for turn in conversation]
             assert all(text == text.strip() != "" for text in texts)
-            assert len(talk) == (4 if name == "chat" else 1)
+            assert len(conversation) == (4 if name == "chat" else 1)
             if name == "continuation":
-                beginning = talk[0].prompt.removeprefix("Go on: ")
-                assert any(satisfied_values(f"{beginning}{gap}{talk[0].answer}")["ending"] for gap in " \n")
+                beginning = conversation[0].prompt.removeprefix("Go on: ")
+                assert any(
+                    satisfied_values(f"{beginning}{gap}{conversation[0].answer}")["ending"] for gap in " \n"
+                )
 
 
 def test_task_frequency_follows_the_weights():
-    talks = first_conversations(600, {"story": 3.0, "chat": 1.0})
-    share = sum(len(talk) == 1 for talk in talks) / len(talks)
-    assert share == pytest.approx(0.75, abs=0.06)  # three standard errors
+    sample = first_conversations(600, {"story": 3.0, "chat": 1.0})
+    fraction = sum(len(conversation) == 1 for conversation in sample) / len(sample)
+    # Within three standard errors.
+    assert fraction == pytest.approx(0.75, abs=0.06)
 
 
 def test_chat_asks_about_its_story():
-    [talk] = first_conversations(1, {"chat": 1.0})
-    assert render(talk, "").startswith(f"> {talk[0].prompt}\n{talk[0].answer}\n> {talk[1].prompt}\n")
-    assert {kind for turn in talk[1:] for kind in turn.constraints} == {"summary", "question"}
+    [conversation] = first_conversations(1, {"chat": 1.0})
+    assert render(conversation, "").startswith(
+        f"> {conversation[0].prompt}\n{conversation[0].answer}\n> {conversation[1].prompt}\n"
+    )
+    assert {kind for turn in conversation[1:] for kind in turn.constraints} == {"summary", "question"}

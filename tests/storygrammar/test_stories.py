@@ -1,4 +1,4 @@
-"""The story grammar: its probabilities are exact, its texts are clean English, and it never runs dry."""
+"""The story grammar: exact probabilities, clean English, an endless sequence."""
 
 import re
 import subprocess
@@ -19,7 +19,7 @@ HE = {"he", "him", "his", "boy", "dad", "grandpa", "uncle"}
 
 
 class OnePlot(Teller):
-    """Tells stories of one plot, and notes its templates and what it picked from."""
+    """A teller of stories of one plot that records the templates and the options of each choice."""
 
     def __init__(self, random: Callable[[], float], plot: Callable[[Teller], None]):
         super().__init__(random)
@@ -39,7 +39,7 @@ class OnePlot(Teller):
 
 @pytest.fixture(scope="module")
 def tellers() -> list[OnePlot]:
-    """300 stories of every plot."""
+    """Return the tellers of 300 stories of every plot."""
     random = Random(5).random
     tellers = [OnePlot(random, plot) for plot in PLOTS for _ in range(300)]
     for teller in tellers:
@@ -53,18 +53,20 @@ def texts(tellers) -> list[str]:
 
 
 class WrongTurnError(Exception):
-    """The text so far is not how the target begins."""
+    """The text so far is not a prefix of the target."""
 
 
 class Replay(Teller):
-    """Takes given decisions, then the first alternative of every choice, as long as it tells the target."""
+    """A teller that takes given decisions, then first options, while the text is a prefix of the target."""
 
     def __init__(self, target: str, decisions: list[int]):
         super().__init__(random=lambda: 0.0)
         self.target = target
         self.decisions = decisions
-        self.taken: list[tuple[int, int]] = []  # decisions, and among how many alternatives
-        self._n_checked = 0  # characters, and pieces
+        # Each decision with its number of alternatives.
+        self.taken: list[tuple[int, int]] = []
+        # Characters and pieces that were compared with the target.
+        self._n_checked = 0
         self._n_pieces = 0
 
     def draw(self, n: int) -> int:
@@ -80,7 +82,7 @@ class Replay(Teller):
 
 
 def derivations(target: str, plot: Callable[[Teller], object] = tell_story) -> Iterator[float]:
-    """The bits of every derivation of a text: a depth-first search through all decisions of the grammar."""
+    """Yield the bits of every derivation of a text, by depth-first search through all decisions."""
     decisions: list[int] = []
     while True:
         replay = Replay(target, decisions)
@@ -91,7 +93,8 @@ def derivations(target: str, plot: Callable[[Teller], object] = tell_story) -> I
         except WrongTurnError:
             pass
         taken = replay.taken
-        while taken and taken[-1][0] == taken[-1][1] - 1:  # all alternatives of this choice are done
+        # Drop the choices whose alternatives are all done.
+        while taken and taken[-1][0] == taken[-1][1] - 1:
             taken.pop()
         if not taken:
             return
@@ -100,7 +103,7 @@ def derivations(target: str, plot: Callable[[Teller], object] = tell_story) -> I
 
 
 def choices(template: Template) -> Iterator[list[Template]]:
-    """All choices of a template, nested ones too."""
+    """Yield all choices of a template, also nested ones."""
     for part in template:
         if isinstance(part, list):
             yield part
@@ -140,7 +143,7 @@ def test_alternatives_are_distinct(tellers):
         assert len(set(options)) == len(options), options
 
 
-def test_role_is_drawn_once_when_first_told():
+def test_role_is_drawn_once_when_it_first_occurs():
     s = Teller(Random(1).random)
     s.cast(x=["hat", "cap"], unused=["a", "b", "c"])
     s.tell("{x} {x} {x.a}")
@@ -196,7 +199,8 @@ def test_sentences_are_capitalized_and_punctuated(texts):
         for line in text.split("\n"):
             assert re.match(r'"?[A-Z]', line), line
             assert re.search(r'[.!?]"?$', line), line
-        assert not re.search(r'[.]"? "?[a-z]', text), text  # no full stop inside a sentence
+        # No full stop inside a sentence.
+        assert not re.search(r'[.]"? "?[a-z]', text), text
         assert not re.search(r"[!?] [a-z]|[,;:] ?[.!?]|[.!?][.,!?]", text), text
 
 
@@ -204,7 +208,8 @@ def test_quotations_are_closed_in_their_paragraph(texts):
     for text in texts:
         for line in text.split("\n"):
             quotes = re.findall(r'(?:^|(?<= ))"|"(?= |$)', line)
-            assert len(quotes) == line.count('"')  # each stands at the edge of a word
+            # Each stands at the edge of a word.
+            assert len(quotes) == line.count('"')
             assert len(quotes) % 2 == 0, line
 
 
@@ -219,7 +224,7 @@ def test_no_word_is_repeated_in_a_row(texts):
 
 
 def test_pronouns_agree_with_characters(tellers):
-    """Where all are of one gender, no pronoun is of the other."""
+    """If all characters have one gender, no pronoun has the other."""
     n = {"she": 0, "he": 0}
     for teller in tellers:
         people = [forms for forms in teller.roles.values() if "he" in forms]
@@ -237,9 +242,9 @@ def test_pronouns_agree_with_characters(tellers):
 def test_docs_show_the_output_of_the_command():
     page = PAGE.read_text(encoding="utf-8")
     command = re.search(r"^python (-m storygrammar\.grammar\.generator .*)$", page, re.MULTILINE)[1]
-    shown = re.search(r"```text\n(.*?)```", page, re.DOTALL)[1]
+    documented = re.search(r"```text\n(.*?)```", page, re.DOTALL)[1]
     printed = subprocess.run(
         [sys.executable, *command.split()], cwd=PAGE.parents[1], capture_output=True, text=True, check=True
     ).stdout
-    assert shown == printed
+    assert documented == printed
     assert printed.split("\n\n")[0] == next(stories(42)).text
