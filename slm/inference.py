@@ -34,7 +34,7 @@ class TextGenerator:
         sequence = Sequence(tuple(self.encode(prompt)), params, new_rng(params.seed, 0))
         decoder = StreamDecoder(self.tokenizer)
         batch = Batch(self.model, self.end_of_text)
-        batch.join([sequence])
+        batch.add([sequence])
         while not sequence.finished:
             for token in batch.step():
                 if text := decoder.add(token.id):

@@ -1,7 +1,7 @@
 """Continuous batching: sequences join and leave between steps, each step adds one token to each.
 
-When sequences join, all but the last token of each distinct prompt is processed in one pass. Each step then
-processes the newest token of every sequence; earlier keys and values are in a cache.
+When sequences are added, all but the last token of each distinct prompt is processed in one pass. Each step
+then processes the newest token of every sequence; earlier keys and values are in a cache.
 
 Shapes: P distinct prompts, B sequences, T tokens in the longest of them, V = vocab_size.
 """
@@ -74,7 +74,7 @@ class Batch:
         return all(sequence.finished for sequence in self.sequences)
 
     @torch.inference_mode()
-    def join(self, sequences: list[Sequence]) -> None:
+    def add(self, sequences: list[Sequence]) -> None:
         """Add sequences to the batch."""
         # Process each distinct prompt once, then copy its cache for every sequence that has it.
         row_of = {prompt: row for row, prompt in enumerate(dict.fromkeys(s.prompt for s in sequences))}
@@ -222,7 +222,7 @@ def stream(
             for prompt, sample in chunk
         }
         batch = Batch(model, end_of_text)
-        batch.join(list(numbers))
+        batch.add(list(numbers))
         while not batch.is_finished:
             for token in batch.step():
                 yield StreamedToken(*numbers[token.sequence], token.id)

@@ -128,7 +128,7 @@ class Engine:
                 if not sequence.finished:
                     joining.append(sequence)
             if joining:
-                self._batch.join(joining)
+                self._batch.add(joining)
             n_free -= len(joining)
 
 

@@ -37,7 +37,7 @@ def run_batch(batch, arrivals):
     ids, step = defaultdict(list), 0
     while not batch.is_finished or step <= max(arrivals):
         if arriving := arrivals.get(step):
-            batch.join(arriving)
+            batch.add(arriving)
         for token in batch.step():
             ids[token.sequence] += [token.id] * (token.id != END)
         step += 1
@@ -69,7 +69,7 @@ def test_aborted_sequence_leaves_others_unchanged(name):
         sequence((1, 2, 3, 4, 5), temperature=0.0, max_new_tokens=10**6),
     )
     batch, ids = Batch(model, END), []
-    batch.join([leaving, staying])
+    batch.add([leaving, staying])
     for step in range(40):
         leaving.finished = leaving.finished or step == 3
         ids += [token.id for token in batch.step() if token.sequence is staying and token.id != END]
@@ -83,12 +83,12 @@ def test_aborted_sequence_leaves_others_unchanged(name):
 def test_memory_stays_bounded_while_sequences_come_and_go():
     model, sizes = random_model(architecture="rope"), []
     batch, passing = Batch(model, END), 0
-    batch.join([sequence((), max_new_tokens=20, seed=n) for n in range(3)])
+    batch.add([sequence((), max_new_tokens=20, seed=n) for n in range(3)])
     for _ in range(300):
         batch.step()
         if len(batch.sequences) < 4:
             passing += 1
-            batch.join([sequence((1, 2), max_new_tokens=30, seed=passing)])
+            batch.add([sequence((1, 2), max_new_tokens=30, seed=passing)])
         sizes.append(batch._cache.length + batch._cache._buffer.numel() + batch._ids.numel())
     assert passing > 20
     assert max(sizes[100:]) <= max(sizes[:100])
@@ -100,7 +100,7 @@ def test_logprobs_are_those_of_the_unmodified_distribution():
     with_logprobs = sequence((3, 1), n_top_logprobs=3, temperature=5.0, top_k=4, max_new_tokens=6)
     without_logprobs = sequence((2,), max_new_tokens=6)
     batch, ids = Batch(model, END), [END, 3, 1]
-    batch.join([without_logprobs, with_logprobs])
+    batch.add([without_logprobs, with_logprobs])
     while not with_logprobs.finished:
         for token in batch.step():
             if token.sequence is without_logprobs:
@@ -120,6 +120,6 @@ def test_step_rejects_nan_logits():
     with torch.no_grad():
         model.head_weight.fill_(float("nan"))
     batch = Batch(model, END)
-    batch.join([sequence(())])
+    batch.add([sequence(())])
     with pytest.raises(UserError, match="the model's logits contain NaN or Inf"):
         batch.step()
