@@ -164,7 +164,7 @@ def logits_section(walk: Walk) -> str:
         [_code(walk, [i]) + " ← target" * (i == target), f"{logits[i]:.2f}", f"{100 * probs[i]:.3g}%"]
         for i in dict.fromkeys([*probs.topk(N_BEST).indices.tolist(), target])
     ]
-    return f"""{_link(type(walk.model).forward)} returns a logit for each token of the vocabulary at each
+    return f"""{_link(GPT.forward)} returns a logit for each token of the vocabulary at each
 position: shape {tuple(walk.logits.shape)}. A softmax converts them to probabilities of the next token. The
 model is least certain at position {position}, after {_context(walk, position)}:
 

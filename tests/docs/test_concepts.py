@@ -115,7 +115,7 @@ def test_every_function_the_walkthrough_links_is_in_the_table(page):
         ("`END_OF_TEXT`", "`END`", "slm/tokenizer/tokenizer.py: END"),
         ("(../slm/train/params.py)", "(../slm/schedule.py)", "slm/schedule.py"),
         ("`train.grad_clip`", "`train.clip`", "params.yaml: train.clip"),
-        ("a softmax.", "a softmax (`sample.beam`).", "sample.beam"),
+        ("a softmax turns", "a softmax (`sample.beam`) turns", "sample.beam"),
     ],
 )
 def test_a_wrong_name_is_found(page, right, wrong, complaint):
