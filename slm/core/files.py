@@ -26,7 +26,7 @@ M = TypeVar("M", bound=StrictModel)
 
 
 class Details(StrictModel):
-    """Facts about a stage's results that are no metrics: `dvc metrics show` leaves them out."""
+    """Facts about the results of a stage that are not metrics; `dvc metrics show` omits them."""
 
     # Installed versions of the libraries that can change the results, by name.
     versions: dict[str, str]
