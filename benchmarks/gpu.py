@@ -28,13 +28,14 @@ import time
 import traceback
 from contextlib import suppress
 from pathlib import Path
+from shutil import rmtree
 from typing import Any, TextIO
 
 from benchmarks.gpu_settings import ROOT, Context, make_corpus, read_records
 from slm.core.errors import UserError, run_command
 
 # Phases and their shares of the time.
-PHASES = {"correct": 50, "resume": 50, "speed": 80, "learn": 105, "generate": 25}
+PHASES = {"correct": 45, "resume": 60, "speed": 80, "learn": 105, "generate": 25}
 CORPUS, CORPUS_SHARE = "corpus", 20
 # Time for a hanging process to write its traceback before it is killed.
 TRACEBACK_SECONDS = 2
@@ -80,10 +81,10 @@ def run_here(args: argparse.Namespace) -> None:
         make_corpus(context)
         return
     # Imported here: the processes that generate the corpus import this module, and torch takes seconds.
-    from benchmarks import gpu_checks, gpu_speed
+    from benchmarks import gpu_checks, gpu_learn, gpu_speed
 
     phases = {"correct": gpu_checks.run_correct, "resume": gpu_checks.run_resume}
-    phases |= {"speed": gpu_speed.run_speed, "learn": gpu_speed.run_learn, "generate": gpu_speed.run_generate}
+    phases |= {"speed": gpu_speed.run_speed, "learn": gpu_learn.run_learn, "generate": gpu_learn.run_generate}
     try:
         phases[args.phase](context)
     except Exception as error:
@@ -152,7 +153,9 @@ def main() -> None:
     kept = [record for record in read_records(args.out) if record["phase"] not in shares]
     lines = [json.dumps(record) + "\n" for record in kept]
     (args.out / "results.jsonl").write_text("".join(lines), encoding="utf-8")
-    with (args.out / "log.txt").open("a", encoding="utf-8") as log:
+    mode = "a" if kept else "w"
+    rmtree(args.out / "compiled", ignore_errors=True)
+    with (args.out / "log.txt").open(mode, encoding="utf-8") as log:
         for number, phase in enumerate(shares):
             left = deadline - time.monotonic()
             seconds = left * shares[phase] / sum(list(shares.values())[number:]) - TRACEBACK_SECONDS

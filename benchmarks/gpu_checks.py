@@ -3,21 +3,21 @@
 import gc
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from shutil import rmtree
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import torch
 
-from benchmarks.gpu_settings import ROOT, Context, Skipped
+from benchmarks.gpu_settings import ROOT, Context, SkippedError
 from slm.core.errors import UserError
 from slm.generate.batch import generate
 from slm.generate.params import SampleParams
@@ -34,7 +34,7 @@ from slm.train.trainer import train, train_step, validation_loss
 # The model of both phases. Small, so that the CPU is a quick reference, but with sizes that GPU kernels like.
 MODEL = {"n_layer": 4, "n_head": 4, "n_kv_head": None, "n_embd": 128, "block_size": 128, "dropout": 0.0}
 TRAIN = {"grad_accum_steps": 2, "learning_rate": 1e-3, "min_lr": 1e-4, "warmup_steps": 5, "decay_steps": 0}
-TRAIN |= {"schedule": "cosine", "eval_tokens": 8192, "compile": False}
+TRAIN |= {"schedule": "cosine", "compile": False}
 TRAIN_TOKENS, VALIDATION_TOKENS = 1_000_000, 20_000
 # The reference is the CPU in float32. TF32 has the 10 mantissa bits of float16, bfloat16 has 7.
 TOLERANCES = {"float32": 1e-3, "tf32": 0.01, "bfloat16": 0.03, "float16": 0.03}
@@ -59,8 +59,9 @@ def model_and_train_params(
     values = context.params("quickstart")
     size = {"n_embd": 32, "block_size": 32} if context.is_cpu else {}
     model = ModelParams.check(values["model"] | MODEL | {"architecture": architecture} | size)
-    batch_size = context.settings.correct_batch
-    defaults = {"max_steps": max_steps, "batch_size": batch_size, "eval_interval": max(1, max_steps // 4)}
+    settings = context.settings
+    defaults = {"max_steps": max_steps, "batch_size": settings.correct_batch}
+    defaults |= {"eval_interval": max(1, max_steps // 4), "eval_tokens": settings.eval_tokens}
     return model, TrainParams.check(values["train"] | TRAIN | defaults | changes)
 
 
@@ -76,10 +77,10 @@ def small_batches(context: Context, block_size: int, params: TrainParams) -> tup
 
 @contextmanager
 def case(context: Context, check: str) -> Iterator[None]:
-    """Record an error of one case with its traceback in the log, and free memory, so that the next can run."""
+    """Record an error of one case, with its traceback in the log, and free memory for the next case."""
     try:
         yield
-    except Skipped as error:
+    except SkippedError as error:
         context.record(check, "skipped", reason=str(error))
     except Exception as error:
         traceback.print_exc()
@@ -102,7 +103,9 @@ def run_correct(context: Context) -> None:
             context.record(f"{architecture}: CPU reference", **last(losses))
         if not reference:
             continue
-        dtypes = ["float32", "tf32", "bfloat16", "float16"] if device.type == "cuda" else ["float32", "bfloat16"]
+        dtypes = (
+            ["float32", "tf32", "bfloat16", "float16"] if device.type == "cuda" else ["float32", "bfloat16"]
+        )
         for dtype in dtypes:
             check = f"{architecture}: {dtype} against CPU float32"
             with case(context, check):
@@ -115,11 +118,17 @@ def run_correct(context: Context) -> None:
             with patch.dict(os.environ, SLM_DEVICE="cpu"):
                 expected, _ = train_losses(context, architecture, "float32", optimizer="muon")
             losses, _ = train_losses(context, architecture, "auto", optimizer="muon")
-            compare(context, f"{architecture}: Muon, dtype auto, against CPU float32", losses, expected, MUON_TOLERANCE)
+            compare(
+                context,
+                f"{architecture}: Muon, dtype auto, against CPU float32",
+                losses,
+                expected,
+                MUON_TOLERANCE,
+            )
         check = f"{architecture}: compiled against eager, dtype auto"
         with case(context, check):
             if not should_compile("auto", device):
-                raise Skipped("torch.compile needs a GPU with Triton, and a C compiler")
+                raise SkippedError("torch.compile needs a GPU with Triton, and a C compiler")
             eager, _ = train_losses(context, architecture, "auto")
             compiled, _ = train_losses(context, architecture, "auto", compile=True)
             compare(context, check, compiled, eager, TOLERANCES["bfloat16"])
@@ -133,7 +142,7 @@ def train_losses(
     try:
         pick_dtype(dtype.replace("tf32", "float32"), pick_device())
     except UserError as error:
-        raise Skipped(str(error)) from error
+        raise SkippedError(str(error)) from error
     changes = {"dtype": dtype.replace("tf32", "float32"), "optimizer": optimizer, "compile": compile}
     model_params, params = model_and_train_params(context, architecture, steps, **changes)
     batches, vocab_size, _ = small_batches(context, model_params.block_size, params)
@@ -155,7 +164,7 @@ def last(losses: Losses) -> dict[str, float]:
 
 
 def compare(context: Context, check: str, losses: Losses, expected: Losses, tolerance: float) -> None:
-    """Record both losses, and whether no step's loss and no validation loss differs by more than `tolerance`."""
+    """Record both losses, and whether all training and validation losses are within `tolerance`."""
     pairs = [*zip(losses.training, expected.training, strict=True), (losses.validation, expected.validation)]
     # NaN is not below any tolerance.
     differences = [abs(a - b) for a, b in pairs]
@@ -216,51 +225,58 @@ def run_resume(context: Context) -> None:
 
     All runs train at the same time, which saves the time to start and compile.
     """
-    runs = [(name, kind) for name in context.settings.resume for kind in ("first", "second", "killed")]
-    folders = {run: context.out / "resume" / "-".join(run) for run in runs}
-    processes = {run: start_training(context, folders[run], run[0]) for run in runs}
+    root = context.out / "resume"
+    # Checkpoints of an earlier validation would be resumed.
+    rmtree(root, ignore_errors=True)
+    runs = [root / name / kind for name in context.settings.resume for kind in ("first", "second", "killed")]
+    processes = {run: start_training(context, run) for run in runs}
     try:
-        for architecture in context.settings.resume:
-            with case(context, architecture):
-                killed = architecture, "killed"
-                killed_at = kill_after_checkpoint(processes[killed], folders[killed], context)
-                processes[killed] = start_training(context, folders[killed], architecture)
-                digests = []
+        killed_at = {run: 0 for run in runs if run.name == "killed"}
+        while not all(killed_at.values()) and any(process.poll() is None for process in processes.values()):
+            for run in [run for run, step in killed_at.items() if not step]:
+                if (
+                    last_checkpoint(run) >= context.settings.resume_steps // 4
+                    and processes[run].poll() is None
+                ):
+                    processes[run].kill()
+                    processes[run].wait()
+                    killed_at[run] = last_checkpoint(run)
+                    processes[run] = start_training(context, run)
+            time.sleep(0.01)
+        for name in context.settings.resume:
+            with case(context, name):
                 for kind in ("first", "second", "killed"):
-                    if status := processes[architecture, kind].wait():
+                    if status := processes[root / name / kind].wait():
                         raise RuntimeError(f"the {kind} run ended with status {status}")
-                    digests.append(digest(folders[architecture, kind]))
-                expected, *others = digests
-                for check, actual in zip(("two runs", "SIGKILL and resume"), others, strict=True):
-                    verdict = "ok" if actual == expected else "FAILED"
-                    values = {"digest": actual, "expected_digest": expected, "killed_at_step": killed_at}
-                    context.record(f"{architecture}: {check}", verdict, **values)
+                step = killed_at[root / name / "killed"]
+                if not step:
+                    raise RuntimeError("the run ended before it could be killed")
+                expected = digest(root / name / "first")
+                for kind, check in (("second", "two runs"), ("killed", "SIGKILL and resume")):
+                    actual = digest(root / name / kind)
+                    values = {"digest": actual, "expected_digest": expected}
+                    values |= {"killed_at_step": step} if kind == "killed" else {}
+                    context.record(f"{name}: {check}", "ok" if actual == expected else "FAILED", **values)
     finally:
         for process in processes.values():
             process.kill()
             process.wait()
 
 
-def start_training(context: Context, folder: Path, architecture: str) -> subprocess.Popen[bytes]:
-    """Start a process that trains in `folder` with checkpoints at every step."""
-    folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "benchmarks.gpu_checks", str(context.out), str(folder), architecture]
+def start_training(context: Context, run: Path) -> subprocess.Popen[bytes]:
+    """Start a process that trains the architecture `run.parent.name` in the folder `run`."""
+    run.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "benchmarks.gpu_checks", str(context.out), str(run)]
     command += ["cpu"] if context.is_cpu else []
-    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, "SLM_CHECKPOINT_INTERVAL": "0"})
+    # Several processes compile at the same time. Only the run to kill needs checkpoints, at every step.
+    environment = {**os.environ, "TORCHINDUCTOR_COMPILE_THREADS": "4"}
+    environment |= {"SLM_CHECKPOINT_INTERVAL": "0"} if run.name == "killed" else {}
+    return subprocess.Popen(command, cwd=ROOT, env=environment)
 
 
-def kill_after_checkpoint(process: subprocess.Popen[bytes], folder: Path, context: Context) -> int:
-    """Kill the process after a quarter of its steps; return the step of its last checkpoint."""
-    steps: Callable[[], list[int]] = lambda: [
-        int(path.name[:10]) for path in folder.glob("checkpoints/*/*.safetensors")
-    ]
-    while process.poll() is None:
-        if max(steps(), default=0) >= context.settings.resume_steps // 4:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            return max(steps())
-        time.sleep(0.01)
-    raise RuntimeError(f"the run to kill ended by itself with status {process.returncode}")
+def last_checkpoint(run: Path) -> int:
+    """Return the step of the last checkpoint, or 0."""
+    return max((int(path.name[:10]) for path in run.glob("checkpoints/*/*.safetensors")), default=0)
 
 
 def digest(folder: Path) -> str:
@@ -269,9 +285,9 @@ def digest(folder: Path) -> str:
     return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
-def train_once(context: Context, folder: Path, architecture: str) -> None:
+def train_once(context: Context, folder: Path) -> None:
     """Train deterministically with dropout, and write the weights and the curves."""
-    device = setup_torch(deterministic=True)
+    device, architecture = setup_torch(deterministic=True), folder.parent.name
     changes = {"deterministic": True, "dtype": "auto", "compile": should_compile("auto", device)}
     changes["optimizer"] = "muon" if architecture == "rope" else "adamw"
     model, params = model_and_train_params(context, architecture, context.settings.resume_steps, **changes)
@@ -285,5 +301,5 @@ def train_once(context: Context, folder: Path, architecture: str) -> None:
 
 
 if __name__ == "__main__":
-    out, training_folder, name = sys.argv[1:4]
-    train_once(Context("resume", Path(out), "cpu" in sys.argv[4:]), Path(training_folder), name)
+    out, run = map(Path, sys.argv[1:3])
+    train_once(Context("resume", out, is_cpu="cpu" in sys.argv[3:]), run)

@@ -34,10 +34,10 @@ class Settings(NamedTuple):
     stories_per_core: int
     validation_stories: int
     tokenizer_stories: int
-    # Phase correct.
+    # Phases correct and resume.
     correct_steps: int
     correct_batch: int
-    # Phase resume: architectures and steps.
+    eval_tokens: int
     resume: tuple[str, ...]
     resume_steps: int
     # Phase speed: seconds per measurement.
@@ -58,7 +58,8 @@ GPU = Settings(
     validation_stories=2_000,
     tokenizer_stories=20_000,
     correct_steps=50,
-    correct_batch=16,
+    correct_batch=8,
+    eval_tokens=8192,
     resume=("gpt2", "rope"),
     resume_steps=200,
     measure_seconds=1.5,
@@ -76,8 +77,9 @@ CPU = Settings(
     tokenizer_stories=1_000,
     correct_steps=8,
     correct_batch=4,
+    eval_tokens=512,
     resume=("rope",),
-    resume_steps=40,
+    resume_steps=24,
     measure_seconds=0.1,
     matmul_size=512,
     learn_seconds=3,
@@ -99,7 +101,7 @@ LEARN = {
 }
 
 
-class Skipped(Exception):
+class SkippedError(Exception):
     """A check that this device cannot run, or for which there is no time. The message says why."""
 
 
@@ -214,4 +216,3 @@ def entropy(out: Path) -> float:
     """Return the entropy of the validation split in bits per byte."""
     value: float = json.loads((out / "corpus" / ENTROPY).read_text(encoding="utf-8"))
     return value
-
