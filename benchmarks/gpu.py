@@ -40,6 +40,7 @@ CORPUS, CORPUS_SHARE = "corpus", 20
 # Time for a hanging process to write its traceback before it is killed.
 TRACEBACK_SECONDS = 2
 MIN_SECONDS = 10
+MAX_THREADS = 8
 
 
 def run_phase(phase: str, args: argparse.Namespace, seconds: float, log: TextIO) -> bool:
@@ -48,7 +49,9 @@ def run_phase(phase: str, args: argparse.Namespace, seconds: float, log: TextIO)
     command = [sys.executable, "-m", "benchmarks.gpu", "--phase", phase, "--out", str(args.out)]
     command += ["--seconds", str(seconds)] + ["--cpu"] * args.cpu
     command += ["--nanogpt", str(args.nanogpt)] if args.nanogpt else []
-    environment = {**os.environ, "SLM_PROGRESS": "off", "SLM_PROCESSES": "1", "PYTHONUNBUFFERED": "1"}
+    # With many threads a small model is slower.
+    environment = {"OMP_NUM_THREADS": str(min(os.cpu_count() or 1, MAX_THREADS)), **os.environ}
+    environment |= {"SLM_PROGRESS": "off", "SLM_PROCESSES": "1", "PYTHONUNBUFFERED": "1"}
     # An empty cache, so that compilation is measured; phases share it.
     environment["TORCHINDUCTOR_CACHE_DIR"] = str(args.out / "compiled")
     # Threads of tiny operations wait for each other most of the time.
@@ -128,8 +131,10 @@ def main() -> None:
     """Run the phases and print the table. Exit with status 1 if a check failed."""
     parser = argparse.ArgumentParser(description="Validate a GPU.")
     parser.add_argument("--out", type=Path, default=Path("gpu-check"), help="default: %(default)s")
-    parser.add_argument("--only", nargs="+", choices=PHASES, default=list(PHASES), metavar="PHASE",
-                        help=f"phases to run: {', '.join(PHASES)} (default: all)")  # fmt: skip
+    phases_help = f"phases to run: {', '.join(PHASES)} (default: all)"
+    parser.add_argument(
+        "--only", nargs="+", choices=PHASES, default=list(PHASES), metavar="PHASE", help=phases_help
+    )
     parser.add_argument("--nanogpt", type=Path, help="checkout of nanoGPT to compare the speed with")
     parser.add_argument("--minutes", type=float, default=5, help="time limit of all phases (default: 5)")
     parser.add_argument("--cpu", action="store_true", help="run all phases on the CPU with tiny models")
@@ -163,7 +168,8 @@ def main() -> None:
                 Context(phase, args.out, args.cpu).record("phase", "FAILED", error="no time left")
             elif not run_phase(phase, args, seconds, log) and phase == CORPUS:
                 raise UserError(f"the corpus could not be generated; see {args.out / 'log.txt'}")
-    records = read_records(args.out)
+    order = [CORPUS, *PHASES]
+    records = sorted(read_records(args.out), key=lambda record: order.index(record["phase"]))
     print(f"{table(records)}\n\n{machine}.")
     failed = [record for record in records if record["verdict"] == "FAILED"]
     print(f"{len(failed)} failed; details in {args.out / 'log.txt'}", file=sys.stderr)

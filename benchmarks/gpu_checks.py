@@ -152,7 +152,7 @@ def train_losses(
         torch.set_float32_matmul_precision("highest")
     losses = []
     for step in range(steps):
-        loss, _ = train_step(state, batches.train_batch(step), learning_rate(step, params))
+        loss, _ = train_step(state, batches.train_batch(step, state.device), learning_rate(step, params))
         losses.append(loss)
     validation = validation_loss(state, batches)
     return Losses(torch.stack(losses).float().tolist(), validation), state.model
@@ -264,7 +264,7 @@ def run_resume(context: Context) -> None:
 
 
 def start_training(context: Context, run: Path) -> subprocess.Popen[bytes]:
-    """Start a process that trains the architecture `run.parent.name` in the folder `run`."""
+    """Start a process that trains in the folder `run`, whose parent is named in `Settings.resume`."""
     run.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "benchmarks.gpu_checks", str(context.out), str(run)]
     command += ["cpu"] if context.is_cpu else []
@@ -287,8 +287,13 @@ def digest(folder: Path) -> str:
 
 def train_once(context: Context, folder: Path) -> None:
     """Train deterministically with dropout, and write the weights and the curves."""
-    device, architecture = setup_torch(deterministic=True), folder.parent.name
-    changes = {"deterministic": True, "dtype": "auto", "compile": should_compile("auto", device)}
+    device = setup_torch(deterministic=True)
+    architecture, _, mode = folder.parent.name.partition("-")
+    changes = {
+        "deterministic": True,
+        "dtype": "auto",
+        "compile": mode != "eager" and should_compile("auto", device),
+    }
     changes["optimizer"] = "muon" if architecture == "rope" else "adamw"
     model, params = model_and_train_params(context, architecture, context.settings.resume_steps, **changes)
     model = model.model_copy(update={"dropout": 0.1})

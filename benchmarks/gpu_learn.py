@@ -26,7 +26,7 @@ from slm.train.data import WindowBatches
 from slm.train.params import TrainParams
 from slm.train.state import TrainState
 from slm.train.trainer import train, train_step
-from storygrammar.checker.consistency import complaints
+from storygrammar.checker.consistency import find_contradictions
 
 NGRAM_ORDER, NGRAM_TIMEOUT = 5, 60
 # Time of phase learn after training.
@@ -54,6 +54,8 @@ def learn(context: Context, ngram_result: Callable[..., float]) -> None:
     params = TrainParams.check(values["train"])
     batches = WindowBatches(tokens, validation, model_params.block_size, params)
     first_seconds, step_seconds = calibrate(TrainState(model_params, params, meta.vocab_size), batches)
+    # The next model is compiled again, with the same static shapes.
+    torch.compiler.reset()
     train_seconds = min(context.settings.learn_seconds, context.seconds_left - EVALUATION_SECONDS)
     max_steps = max(10, int(train_seconds / step_seconds))
     scale = max_steps / params.max_steps
@@ -94,7 +96,7 @@ def learn(context: Context, ngram_result: Callable[..., float]) -> None:
     sample_params = SampleParams.check(values["sample"] | sampling)
     [samples] = generate(model, [[]], sample_params, meta.end_of_text)
     texts = [decode(tokenizer, ids) for ids in samples]
-    consistent = sum(not complaints(text) for text in texts)
+    consistent = sum(not find_contradictions(text) for text in texts)
     (context.out / "stories.txt").write_text("\n\n".join(texts), encoding="utf-8")
     context.record(
         "stories",
@@ -118,7 +120,7 @@ def calibrate(state: TrainState, batches: WindowBatches) -> tuple[float, float]:
 
     def steps(first: int, last: int) -> None:
         for step in range(first, last):
-            train_step(state, batches.train_batch(step), LR)
+            train_step(state, batches.train_batch(step, state.device), LR)
 
     first_seconds = seconds_of(lambda: steps(0, 1), state.device)
     steps(1, 3)

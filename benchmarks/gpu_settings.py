@@ -6,6 +6,7 @@ This module does not import torch, because each process that generates the corpu
 import json
 import math
 import os
+import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
@@ -22,6 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 RECIPE = ROOT / "recipes/stories-gpu.yaml"
 # Seeds of the corpus: one per process, and one each for validation and tokenizer.
 FIRST_TRAIN_SEED, VALIDATION_SEED, TOKENIZER_SEED = 1000, 1, 2
+# A container may see more cores than it has.
+MAX_PROCESSES = 32
 # Stories that are encoded at a time.
 CHUNK = 2_000
 ENTROPY = "entropy.json"
@@ -38,6 +41,7 @@ class Settings(NamedTuple):
     correct_steps: int
     correct_batch: int
     eval_tokens: int
+    # Architectures to train; `-eager`: not compiled.
     resume: tuple[str, ...]
     resume_steps: int
     # Phase speed: seconds per measurement.
@@ -60,7 +64,7 @@ GPU = Settings(
     correct_steps=50,
     correct_batch=8,
     eval_tokens=8192,
-    resume=("gpt2", "rope"),
+    resume=("gpt2", "rope", "rope-eager"),
     resume_steps=200,
     measure_seconds=1.5,
     matmul_size=8192,
@@ -130,7 +134,7 @@ class Context(NamedTuple):
         line = json.dumps({"phase": self.phase, "check": check, "verdict": verdict, **values})
         with (self.out / "results.jsonl").open("a", encoding="utf-8") as file:
             file.write(line + "\n")
-        print(line, flush=True)
+        print(line, file=sys.stderr, flush=True)
 
     def params(self, recipe: str) -> dict[str, Any]:
         """Return params.yaml with a recipe applied: a name in recipes/, `quickstart` or `learn`."""
@@ -169,7 +173,7 @@ def make_corpus(context: Context) -> None:
     (folder / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
 
     # One part of the training split per process, each with its own seed.
-    n_cores = os.cpu_count() or 1
+    n_cores = min(os.cpu_count() or 1, MAX_PROCESSES)
     n_stories = min(settings.max_stories, settings.stories_per_core * n_cores)
     jobs = [
         (folder, f"part-{i}", FIRST_TRAIN_SEED + i, n_stories * (i + 1) // n_cores - n_stories * i // n_cores)

@@ -15,10 +15,10 @@ from benchmarks.train_throughput import GPT2_VOCAB_SIZE, PADDED_VOCAB_SIZE, flop
 from slm.model.device import pick_dtype, setup_torch, should_compile
 from slm.model.gpt import count_params
 from slm.model.params import ModelParams
-from slm.train.data import WindowBatches, to_device
+from slm.train.data import Batch, WindowBatches, to_rank
 from slm.train.params import TrainParams
 from slm.train.state import TrainState
-from slm.train.trainer import train_step
+from slm.train.trainer import estimate_memory, train_step
 
 # Recipes and whether they are compiled, the most important case first.
 CASES = [("tinystories-30m", True), ("tinystories-768", True), ("learn", True), ("quickstart", True)]
@@ -27,7 +27,7 @@ CASES += [("tinystories-768", False), ("tinystories-60m", False)]
 # Cases of --nanogpt, and sequences per step, which are one micro-batch.
 NANOGPT_CASES, NANOGPT_BATCH = ("tinystories-30m", "tinystories-768"), 256
 # No case of phase speed starts with less time left: compiling a large model takes about this long.
-CASE_SECONDS = 30
+COMPILED_SECONDS, EAGER_SECONDS = 30, 10
 WARMUP_STEPS, MIN_STEPS, LR = 2, 3, 1e-4
 
 
@@ -81,17 +81,23 @@ def run_speed(context: Context) -> None:
     for recipe, compiled in CASES:
         check = f"{recipe}, {'compiled' if compiled else 'eager'}"
         with case(context, check):
-            if compiled and not should_compile("auto", device):
-                raise SkippedError("torch.compile needs a GPU with Triton, and a C compiler")
-            if context.seconds_left < CASE_SECONDS:
-                raise SkippedError("no time left; raise --minutes")
+            check_time(context, compiled, device)
             measure_recipe(context, check, recipe, compiled, peak)
     if context.nanogpt:
         for recipe in NANOGPT_CASES:
             for compiled in {False, should_compile("auto", device)}:
                 check = f"{recipe} without dropout, {'compiled' if compiled else 'eager'}"
                 with case(context, check):
+                    check_time(context, compiled, device)
                     measure_nanogpt(context, check, recipe, compiled)
+
+
+def check_time(context: Context, compiled: bool, device: torch.device) -> None:
+    """Raise SkippedError if the device cannot compile, or the remaining time is too short for a case."""
+    if compiled and not should_compile("auto", device):
+        raise SkippedError("torch.compile needs a GPU with Triton, and a C compiler")
+    if context.seconds_left < (COMPILED_SECONDS if compiled else EAGER_SECONDS):
+        raise SkippedError("no time left; raise --minutes")
 
 
 def measure_recipe(context: Context, check: str, recipe: str, compiled: bool, peak_flops: float) -> None:
@@ -112,7 +118,7 @@ def measure_recipe(context: Context, check: str, recipe: str, compiled: bool, pe
 
     def step() -> None:
         nonlocal steps
-        train_step(state, batches.train_batch(steps), LR)
+        train_step(state, batches.train_batch(steps, device), LR)
         steps += 1
 
     # The first step compiles the model; the next ones tune kernels and allocate memory.
@@ -134,6 +140,7 @@ def measure_recipe(context: Context, check: str, recipe: str, compiled: bool, pe
         mfu=round(flops / peak_flops, 4) if peak_flops else None,
         step_ms=round(step_seconds * 1e3, 3),
         peak_gb=peak_gigabytes(device),
+        estimated_gb=round(sum(estimate_memory(model_params, params, vocab_size).values()) / 1e9, 3),
         compile_seconds=round(first_seconds - step_seconds, 1) if compiled else None,
         **{name: round(seconds / step_seconds, 4) for name, seconds in parts(state, batches, device).items()},
     )
@@ -146,8 +153,8 @@ def parts(state: TrainState, batches: WindowBatches, device: torch.device) -> di
     computes: a value near the whole step means that the device waits for the host. `optimizer` updates the
     weights, without clipping.
     """
-    data = repeat(lambda: to_device(batches.train_batch(0), device), device, 0.1)
-    batch = batches.train_batch(0)
+    data = repeat(lambda: batches.train_batch(0, device), device, 0.1)
+    batch = batches.train_batch(0, device)
     host = []
     for _ in range(MIN_STEPS):
         synchronize(device)
@@ -186,8 +193,11 @@ def measure_nanogpt(context: Context, check: str, recipe: str, compiled: bool) -
     dtype = state.resolved()["dtype"]
     other = ReferenceTrainer("nanogpt", shape._replace(vocab_size=padded), context.nanogpt, compiled, dtype)
     ids = torch.randint(vocab_size, (batch_size, model_params.block_size + 1))
-    batch = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
-    steps = {"slm": lambda: train_step(state, batch, LR), "nanogpt": lambda: other.step(batch, LR)}
+    batch = Batch(ids[:, :-1].contiguous(), ids[:, 1:].contiguous(), ids[:, 1:].numel())
+    steps = {
+        "slm": lambda: train_step(state, to_rank(batch, device), LR),
+        "nanogpt": lambda: other.step(batch, LR),
+    }
     for step in steps.values():
         for _ in range(1 + WARMUP_STEPS):
             step()
@@ -195,7 +205,7 @@ def measure_nanogpt(context: Context, check: str, recipe: str, compiled: bool) -
     for _ in range(3):
         for name, step in steps.items():
             seconds[name].append(repeat(step, device, context.settings.measure_seconds / 3))
-    rates = {name: batch[0].numel() / median(durations) for name, durations in seconds.items()}
+    rates = {name: batch.n_targets / median(durations) for name, durations in seconds.items()}
     context.record(
         check,
         sequences=f"{batch_size} × {model_params.block_size}",

