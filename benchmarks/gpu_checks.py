@@ -1,0 +1,310 @@
+"""Phases `correct` and `resume` of the GPU validation (benchmarks/gpu.py)."""
+
+import gc
+import json
+import os
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from shutil import rmtree
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import torch
+
+from benchmarks.gpu_settings import ROOT, Context, SkippedError
+from slm.core.errors import UserError
+from slm.generate.batch import generate
+from slm.generate.params import SampleParams
+from slm.model.device import pick_device, pick_dtype, setup_torch, should_compile
+from slm.model.gpt import GPT, new_gpt
+from slm.model.params import ModelParams
+from slm.tokenizer.bins import open_bin, read_meta
+from slm.train.checkpoints import RunInputs
+from slm.train.data import WindowBatches
+from slm.train.params import TrainParams, learning_rate
+from slm.train.state import TrainState
+from slm.train.trainer import train, train_step, validation_loss
+
+# The model of both phases. Small, so that the CPU is a quick reference, but with sizes that GPU kernels like.
+MODEL = {"n_layer": 4, "n_head": 4, "n_kv_head": None, "n_embd": 128, "block_size": 128, "dropout": 0.0}
+TRAIN = {"grad_accum_steps": 2, "learning_rate": 1e-3, "min_lr": 1e-4, "warmup_steps": 5, "decay_steps": 0}
+TRAIN |= {"schedule": "cosine", "compile": False}
+TRAIN_TOKENS, VALIDATION_TOKENS = 1_000_000, 20_000
+# The reference is the CPU in float32. TF32 has the 10 mantissa bits of float16, bfloat16 has 7.
+TOLERANCES = {"float32": 1e-3, "tf32": 0.01, "bfloat16": 0.03, "float16": 0.03}
+# Muon's iteration computes in bfloat16 on every device.
+MUON_TOLERANCE = 0.05
+# Largest difference of the logits with and without a KV cache, in float32.
+LOGIT_TOLERANCE = 1e-3
+PROMPT_TOKENS = 5
+
+
+class Losses(NamedTuple):
+    """The training loss of each step and the validation loss after the last."""
+
+    training: list[float]
+    validation: float
+
+
+def model_and_train_params(
+    context: Context, architecture: str, max_steps: int, **changes: Any
+) -> tuple[ModelParams, TrainParams]:
+    """Return the params of the model and training of these phases."""
+    values = context.params("quickstart")
+    size = {"n_embd": 32, "block_size": 32} if context.is_cpu else {}
+    model = ModelParams.check(values["model"] | MODEL | {"architecture": architecture} | size)
+    settings = context.settings
+    defaults = {"max_steps": max_steps, "batch_size": settings.correct_batch}
+    defaults |= {"eval_interval": max(1, max_steps // 4), "eval_tokens": settings.eval_tokens}
+    return model, TrainParams.check(values["train"] | TRAIN | defaults | changes)
+
+
+def small_batches(context: Context, block_size: int, params: TrainParams) -> tuple[WindowBatches, int, int]:
+    """Return batches of the first tokens of the corpus, the vocabulary size and the id of end of text."""
+    folder = context.out / "corpus"
+    meta = read_meta(folder)
+    train_tokens = open_bin(folder, "train")[:TRAIN_TOKENS]
+    validation_tokens = open_bin(folder, "validation")[:VALIDATION_TOKENS]
+    batches = WindowBatches(train_tokens, validation_tokens, block_size, params)
+    return batches, meta.vocab_size, meta.end_of_text
+
+
+@contextmanager
+def case(context: Context, check: str) -> Iterator[None]:
+    """Record an error of one case, with its traceback in the log, and free memory for the next case."""
+    try:
+        yield
+    except SkippedError as error:
+        context.record(check, "skipped", reason=str(error))
+    except Exception as error:
+        traceback.print_exc()
+        context.record(check, "FAILED", error=f"{type(error).__name__}: {error}"[:500])
+    finally:
+        gc.collect()
+        torch.compiler.reset()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def run_correct(context: Context) -> None:
+    """Compare losses and text on this device with those of the CPU in float32."""
+    device = setup_torch()
+    for architecture in ("gpt2", "rope"):
+        reference: list[Losses] = []
+        with case(context, f"{architecture}: CPU reference"), patch.dict(os.environ, SLM_DEVICE="cpu"):
+            losses, model = train_losses(context, architecture, dtype="float32")
+            reference.append(losses)
+            context.record(f"{architecture}: CPU reference", **last(losses))
+        if not reference:
+            continue
+        dtypes = (
+            ["float32", "tf32", "bfloat16", "float16"] if device.type == "cuda" else ["float32", "bfloat16"]
+        )
+        for dtype in dtypes:
+            check = f"{architecture}: {dtype} against CPU float32"
+            with case(context, check):
+                losses, model = train_losses(context, architecture, dtype)
+                compare(context, check, losses, reference[0], TOLERANCES[dtype])
+                if dtype == "float32":
+                    check_text(context, architecture, model)
+        # The default of the project: Muon, the fastest type, compiled if possible.
+        with case(context, f"{architecture}: Muon"):
+            with patch.dict(os.environ, SLM_DEVICE="cpu"):
+                expected, _ = train_losses(context, architecture, "float32", optimizer="muon")
+            losses, _ = train_losses(context, architecture, "auto", optimizer="muon")
+            compare(
+                context,
+                f"{architecture}: Muon, dtype auto, against CPU float32",
+                losses,
+                expected,
+                MUON_TOLERANCE,
+            )
+        check = f"{architecture}: compiled against eager, dtype auto"
+        with case(context, check):
+            if not should_compile("auto", device):
+                raise SkippedError("torch.compile needs a GPU with Triton, and a C compiler")
+            eager, _ = train_losses(context, architecture, "auto")
+            compiled, _ = train_losses(context, architecture, "auto", compile=True)
+            compare(context, check, compiled, eager, TOLERANCES["bfloat16"])
+
+
+def train_losses(
+    context: Context, architecture: str, dtype: str, optimizer: str = "adamw", compile: bool = False
+) -> tuple[Losses, GPT]:
+    """Train the small model; return its losses and the model. `tf32` is float32 as the project sets it up."""
+    steps = context.settings.correct_steps
+    try:
+        pick_dtype(dtype.replace("tf32", "float32"), pick_device())
+    except UserError as error:
+        raise SkippedError(str(error)) from error
+    changes = {"dtype": dtype.replace("tf32", "float32"), "optimizer": optimizer, "compile": compile}
+    model_params, params = model_and_train_params(context, architecture, steps, **changes)
+    batches, vocab_size, _ = small_batches(context, model_params.block_size, params)
+    state = TrainState(model_params, params, vocab_size)
+    # `setup_torch` allows TF32, which would hide small errors.
+    if dtype == "float32":
+        torch.set_float32_matmul_precision("highest")
+    losses = []
+    for step in range(steps):
+        loss, _ = train_step(state, batches.train_batch(step, state.device), learning_rate(step, params))
+        losses.append(loss)
+    validation = validation_loss(state, batches)
+    return Losses(torch.stack(losses).float().tolist(), validation), state.model
+
+
+def last(losses: Losses) -> dict[str, float]:
+    """Return the losses of the last step, rounded for the record."""
+    return {"train_loss": round(losses.training[-1], 5), "val_loss": round(losses.validation, 5)}
+
+
+def compare(context: Context, check: str, losses: Losses, expected: Losses, tolerance: float) -> None:
+    """Record both losses, and whether all training and validation losses are within `tolerance`."""
+    pairs = [*zip(losses.training, expected.training, strict=True), (losses.validation, expected.validation)]
+    # NaN is not below any tolerance.
+    differences = [abs(a - b) for a, b in pairs]
+    passed = all(difference <= tolerance for difference in differences)
+    values = {**last(losses), **{f"expected_{name}": value for name, value in last(expected).items()}}
+    context.record(
+        check,
+        "ok" if passed else "FAILED",
+        **values,
+        largest_difference=round(max(differences), 6),
+        tolerance=tolerance,
+    )
+
+
+@torch.no_grad()
+def check_text(context: Context, architecture: str, model: GPT) -> None:
+    """Compare token losses with the CPU, and greedy text with a KV cache with logits without one."""
+    # Imported here: only this check needs it.
+    from slm.eval.perplexity import token_losses
+
+    folder, model = context.out / "corpus", model.eval()
+    end_of_text = read_meta(folder).end_of_text
+    tokens = open_bin(folder, "validation")[:2000]
+    loss = float(token_losses(model, tokens, end_of_text, None, 16).mean(dtype="float64"))
+    on_cpu = new_gpt(model.params, model.vocab_size).eval()
+    on_cpu.load_state_dict({name: weight.cpu() for name, weight in model.state_dict().items()})
+    expected = float(token_losses(on_cpu, tokens, end_of_text, None, 16).mean(dtype="float64"))
+    context.record(
+        f"{architecture}: evaluation loss against CPU",
+        "ok" if abs(loss - expected) <= TOLERANCES["float32"] else "FAILED",
+        loss=round(loss, 6),
+        expected_loss=round(expected, 6),
+        tolerance=TOLERANCES["float32"],
+    )
+
+    # Each greedy token must have the highest logit of a forward pass without cache, except for rounding.
+    prompt = tokens[:PROMPT_TOKENS].tolist()
+    n_new = min(100, model.params.block_size - PROMPT_TOKENS - 1)
+    values = context.params("quickstart")["sample"]
+    greedy = {"temperature": 0.0, "num_samples": 1, "max_new_tokens": n_new, "top_k": None}
+    [[new]] = generate(model, [prompt], SampleParams.check(values | greedy), end_of_text)
+    ids = torch.tensor([[end_of_text, *prompt, *new]], device=model.device)
+    logits = model(ids)[0, PROMPT_TOKENS:-1].float()  # (T, V)
+    chosen = logits.gather(-1, torch.tensor(new, device=model.device)[:, None]).squeeze(-1)
+    gap = float((logits.amax(-1) - chosen).max()) if new else 0.0
+    context.record(
+        f"{architecture}: greedy text with a KV cache against none",
+        "ok" if new and gap <= LOGIT_TOLERANCE else "FAILED",
+        tokens=len(new),
+        equal_tokens=int((logits.argmax(-1).cpu() == torch.tensor(new)).sum()),
+        largest_logit_gap=round(gap, 6),
+        tolerance=LOGIT_TOLERANCE,
+    )
+
+
+def run_resume(context: Context) -> None:
+    """Kill deterministic training runs, resume them, and compare their bytes with those of undisturbed runs.
+
+    All runs train at the same time, which saves the time to start and compile.
+    """
+    root = context.out / "resume"
+    # Checkpoints of an earlier validation would be resumed.
+    rmtree(root, ignore_errors=True)
+    runs = [root / name / kind for name in context.settings.resume for kind in ("first", "second", "killed")]
+    processes = {run: start_training(context, run) for run in runs}
+    try:
+        killed_at = {run: 0 for run in runs if run.name == "killed"}
+        while not all(killed_at.values()) and any(process.poll() is None for process in processes.values()):
+            for run in [run for run, step in killed_at.items() if not step]:
+                if (
+                    last_checkpoint(run) >= context.settings.resume_steps // 4
+                    and processes[run].poll() is None
+                ):
+                    processes[run].kill()
+                    processes[run].wait()
+                    killed_at[run] = last_checkpoint(run)
+                    processes[run] = start_training(context, run)
+            time.sleep(0.01)
+        for name in context.settings.resume:
+            with case(context, name):
+                for kind in ("first", "second", "killed"):
+                    if status := processes[root / name / kind].wait():
+                        raise RuntimeError(f"the {kind} run ended with status {status}")
+                step = killed_at[root / name / "killed"]
+                if not step:
+                    raise RuntimeError("the run ended before it could be killed")
+                expected = digest(root / name / "first")
+                for kind, check in (("second", "two runs"), ("killed", "SIGKILL and resume")):
+                    actual = digest(root / name / kind)
+                    values = {"digest": actual, "expected_digest": expected}
+                    values |= {"killed_at_step": step} if kind == "killed" else {}
+                    context.record(f"{name}: {check}", "ok" if actual == expected else "FAILED", **values)
+    finally:
+        for process in processes.values():
+            process.kill()
+            process.wait()
+
+
+def start_training(context: Context, run: Path) -> subprocess.Popen[bytes]:
+    """Start a process that trains in the folder `run`, whose parent is named in `Settings.resume`."""
+    run.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "benchmarks.gpu_checks", str(context.out), str(run)]
+    command += ["cpu"] if context.is_cpu else []
+    # Several processes compile at the same time. Only the run to kill needs checkpoints, at every step.
+    environment = {**os.environ, "TORCHINDUCTOR_COMPILE_THREADS": "4"}
+    environment |= {"SLM_CHECKPOINT_INTERVAL": "0"} if run.name == "killed" else {}
+    return subprocess.Popen(command, cwd=ROOT, env=environment)
+
+
+def last_checkpoint(run: Path) -> int:
+    """Return the step of the last checkpoint, or 0."""
+    return max((int(path.name[:10]) for path in run.glob("checkpoints/*/*.safetensors")), default=0)
+
+
+def digest(folder: Path) -> str:
+    """Return the start of the SHA-256 of the weights and the loss curves."""
+    files = (folder / "models/model.safetensors", folder / "curves.json")
+    return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
+
+def train_once(context: Context, folder: Path) -> None:
+    """Train deterministically with dropout, and write the weights and the curves."""
+    device = setup_torch(deterministic=True)
+    architecture, _, mode = folder.parent.name.partition("-")
+    changes = {
+        "deterministic": True,
+        "dtype": "auto",
+        "compile": mode != "eager" and should_compile("auto", device),
+    }
+    changes["optimizer"] = "muon" if architecture == "rope" else "adamw"
+    model, params = model_and_train_params(context, architecture, context.settings.resume_steps, **changes)
+    model = model.model_copy(update={"dropout": 0.1})
+    batches, vocab_size, _ = small_batches(context, model.block_size, params)
+    inputs = {"params": {"train": params.model_dump(), "model": model.model_dump()}}
+    run = RunInputs(folder / "checkpoints", inputs)
+    result = train(model, params, batches, vocab_size, folder / "models", run)
+    curves = [point.model_dump() for point in (*result.train_curve, *result.val_curve)]
+    (folder / "curves.json").write_text(json.dumps(curves), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    out, run = map(Path, sys.argv[1:3])
+    train_once(Context("resume", out, is_cpu="cpu" in sys.argv[3:]), run)
