@@ -147,7 +147,7 @@ def test_unwritable_log_is_only_a_warning(project):
     ("inject", "line"),
     [
         (use_text("mine.txt", b"na\xefve"), "error: mine.txt: not UTF-8 at byte 2"),
-        (TOO_LARGE, "error: params.yaml: training needs more than 1,9"),
+        (TOO_LARGE, "error: params.yaml: training needs more than 1,5"),
     ],
     ids=["text", "model"],
 )
