@@ -1,8 +1,8 @@
 """Run training, evaluation and generation on a fake second device: python -m tests.fake_device > result.json
 
 Tensors under FakeTensorMode have a shape, a type and a device but no values, and an operation on tensors of
-different devices raises an error, as on a GPU. So a tensor left on the CPU is found without a GPU. Results are
-read back as zeros. Each mistake of MISTAKES leaves one tensor on the CPU and must be found.
+different devices raises an error, as on a GPU. So a tensor left on the CPU is found without a GPU. Results
+are read back as zeros. Each mistake of MISTAKES leaves one tensor on the CPU and must be found.
 """
 
 import json
