@@ -13,8 +13,9 @@ of other phases are kept, so that failed ones can be repeated with `--only`.
 - learn: train on the story grammar for a minute; n-gram gap closed, consistent stories
 - generate: tokens per second of generation and evaluation
 
-The corpus is generated from the story grammar before the phases, outside their time. Nothing is downloaded. docs/gpu.md lists the
-packages that are needed. `--cpu` runs all phases on the CPU with tiny models, to test this program.
+The corpus is generated from the story grammar before the phases, outside their time. Nothing is downloaded.
+docs/gpu.md lists the packages that are needed. `--cpu` runs all phases on the CPU with tiny models, to test
+this program.
 """
 
 import argparse

@@ -21,6 +21,7 @@ from benchmarks.gpu_settings import ROOT, Context, SkippedError
 from slm.core.errors import UserError
 from slm.generate.batch import generate
 from slm.generate.params import SampleParams
+from slm.model import layers
 from slm.model.device import pick_device, pick_dtype, setup_torch, should_compile
 from slm.model.gpt import GPT, new_gpt
 from slm.model.params import ModelParams
@@ -95,6 +96,7 @@ def case(context: Context, check: str) -> Iterator[None]:
 def run_correct(context: Context) -> None:
     """Compare losses and text on this device with those of the CPU in float32."""
     device = setup_torch()
+    check_chunked_loss(context, device)
     for architecture in ("gpt2", "rope"):
         reference: list[Losses] = []
         with case(context, f"{architecture}: CPU reference"), patch.dict(os.environ, SLM_DEVICE="cpu"):
@@ -132,6 +134,30 @@ def run_correct(context: Context) -> None:
             eager, _ = train_losses(context, architecture, "auto")
             compiled, _ = train_losses(context, architecture, "auto", compile=True)
             compare(context, check, compiled, eager, TOLERANCES["bfloat16"])
+
+
+def check_chunked_loss(context: Context, device: torch.device) -> None:
+    """Compare the gradient of the loss in chunks, compiled where possible, with that of the whole logits.
+
+    The models of this phase are too small for chunks.
+    """
+    compiles = should_compile("auto", device)
+    check = f"loss in chunks, {'compiled' if compiles else 'eager'}, against whole logits"
+    with case(context, check):
+        torch.manual_seed(0)
+        x, weight = torch.randn(256, 64, device=device), torch.randn(2048, 64, device=device) / 8
+        targets = torch.randint(len(weight), (len(x),), device=device)
+        gradients = []
+        for max_logits in (layers.MAX_LOGITS, 64 * len(weight)):
+            loss = torch.compile(layers.linear_cross_entropy) if compiles else layers.linear_cross_entropy
+            inputs = [tensor.clone().requires_grad_() for tensor in (x, weight)]
+            with patch.object(layers, "MAX_LOGITS", max_logits):
+                loss(*inputs, targets, "sum").backward()
+            gradients.append([tensor.grad for tensor in inputs])
+            torch.compiler.reset()
+        errors = [float((b - a).norm() / a.norm()) for a, b in zip(*gradients, strict=True)]
+        verdict = "ok" if all(error <= TOLERANCES["tf32"] for error in errors) else "FAILED"
+        context.record(check, verdict, largest_difference=round(max(errors), 6), tolerance=TOLERANCES["tf32"])
 
 
 def train_losses(

@@ -33,7 +33,8 @@ def setup_torch(deterministic: bool = False) -> torch.device:
     _set_threads()
     device = pick_device()
     if device.type == "cuda":
-        torch.cuda.set_device(device)
+        # `set_device` needs an index, which `cuda` does not have.
+        torch.cuda.set_device(device.index or 0)
         # TF32 for float32 matrix products.
         torch.set_float32_matmul_precision("high")
         if deterministic:

@@ -178,6 +178,12 @@ def norm(x: Tensor) -> Tensor:
 
 def rotary_angles(positions: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
     """Return the cosine and sine (…, T, D / 2) of the rotary angles at positions (…, T)."""
+    if torch.compiler.is_compiling():
+        return _opaque_rotary_angles(positions, head_dim)
+    return _rotary_angles(positions, head_dim)
+
+
+def _rotary_angles(positions: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
     exponents = torch.arange(0, head_dim, 2, device=positions.device) / head_dim
     angles = positions[..., None].float() * ROTARY_BASE**-exponents
     return angles.cos(), angles.sin()
@@ -246,7 +252,7 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, targets: Tensor, reduction: 
     if len(x) <= n_rows:
         return _cross_entropy(linear(x, weight), targets, reduction)
     if torch.is_grad_enabled() and reduction == "sum":
-        return _ChunkedCrossEntropy.apply(x, weight, targets, n_rows)
+        return _chunked_cross_entropy(x, weight, targets, n_rows)
     chunks = zip(x.split(n_rows), targets.split(n_rows), strict=True)
     losses = [_cross_entropy(linear(x_chunk, weight), y, reduction) for x_chunk, y in chunks]
     return torch.stack(losses).sum() if reduction == "sum" else torch.cat(losses)
@@ -254,6 +260,13 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, targets: Tensor, reduction: 
 
 def _cross_entropy(logits: Tensor, targets: Tensor, reduction: str) -> Tensor:
     return F.cross_entropy(logits.float(), targets, ignore_index=IGNORE_INDEX, reduction=reduction)
+
+
+# On a GPU, torch 2.11 compiles this function to one whose gradient is zero (benchmarks/RESULTS.md).
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _chunked_cross_entropy(x: Tensor, weight: Tensor, targets: Tensor, n_rows: int) -> Tensor:
+    total: Tensor = _ChunkedCrossEntropy.apply(x, weight, targets, n_rows)
+    return total
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -303,3 +316,15 @@ def _opaque_matmul_t(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
 @_opaque_matmul_t.register_fake
 def _(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
     return a.new_empty((*a.shape[:-1], b.size(0)))
+
+
+# torch.compile would compute the angles again in each kernel that rotates.
+@torch.library.custom_op("slm::rotary_angles", mutates_args=())
+def _opaque_rotary_angles(positions: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
+    return _rotary_angles(positions, head_dim)
+
+
+@_opaque_rotary_angles.register_fake
+def _(positions: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
+    shape = (*positions.shape, head_dim // 2)
+    return positions.new_empty(shape, dtype=torch.float32), positions.new_empty(shape, dtype=torch.float32)
