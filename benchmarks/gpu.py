@@ -86,9 +86,9 @@ def run_here(args: argparse.Namespace) -> None:
         make_corpus(context)
         return
     # Imported here: the processes that generate the corpus import this module, and torch takes seconds.
-    from benchmarks import gpu_checks, gpu_learn, gpu_speed
+    from benchmarks import gpu_checks, gpu_learn, gpu_resume, gpu_speed
 
-    phases = {"correct": gpu_checks.run_correct, "resume": gpu_checks.run_resume}
+    phases = {"correct": gpu_checks.run_correct, "resume": gpu_resume.run_resume}
     phases |= {"speed": gpu_speed.run_speed, "learn": gpu_learn.run_learn, "generate": gpu_learn.run_generate}
     try:
         phases[args.phase](context)

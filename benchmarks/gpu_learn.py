@@ -1,6 +1,7 @@
 """Phases `learn` and `generate` of the GPU validation (benchmarks/gpu.py)."""
 
 import importlib
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -74,8 +75,11 @@ def learn(context: Context, ngram_result: Callable[..., float]) -> None:
     result = train(model_params, params, batches, meta.vocab_size, context.out / "model")
     synchronize(device)
     train_seconds = time.perf_counter() - start
+    # A model that learned nothing has the loss of a uniform guess.
+    has_learned = result.summary.best_val_loss < math.log(meta.vocab_size) - 1
     context.record(
         "training",
+        "ok" if has_learned else "FAILED",
         parameters=result.metrics.num_params,
         steps=max_steps,
         tokens=result.metrics.tokens_seen,

@@ -23,7 +23,8 @@ from benchmarks.references import (
     synchronize,
 )
 from slm.core.progress import Progress
-from slm.model.gpt import count_params, cross_entropy
+from slm.model.gpt import count_params
+from slm.model.loss import cross_entropy
 from slm.model.params import ModelParams
 from slm.tokenizer.bins import open_bin, read_meta
 from slm.train.data import training_batch

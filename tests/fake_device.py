@@ -22,6 +22,7 @@ from slm.eval.perplexity import token_losses
 from slm.generate import batch as generation
 from slm.generate.params import DEFAULTS, SampleParams
 from slm.model import gpt, layers
+from slm.model import loss as loss_module
 from slm.model.gpt import GPT, new_gpt
 from slm.train import data, state
 from slm.train.data import Batch, gpu_batch, tokens_to_gpu
@@ -96,7 +97,7 @@ def run_training(name: str, device: torch.device, dtype: str) -> None:
     train_step(run, gpu_batch(tokens_to_gpu(TRAIN, device), 8, 8, 1, 0), lr=0.01)
     validation_loss(run, batches)
     # The chunked loss.
-    with patch.object(layers, "MAX_LOGITS", 5 * VOCAB):
+    with patch.object(loss_module, "MAX_LOGITS", 5 * VOCAB):
         train_step(run, batches.train_batch(1, device), lr=0.01)
 
 

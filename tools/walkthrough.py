@@ -26,7 +26,8 @@ from slm.generate.markdown import quote, table
 from slm.generate.params import SampleParams
 from slm.generate.sampling import next_token_probs
 from slm.model.device import setup_torch
-from slm.model.gpt import GPT, WEIGHTS, cross_entropy, load_model, new_gpt
+from slm.model.gpt import GPT, WEIGHTS, load_model, new_gpt
+from slm.model.loss import cross_entropy
 from slm.tokenizer.bins import open_bin, read_meta
 from slm.tokenizer.tokenizer import decode, encode, load, tiktoken_encoding
 from slm.train.data import Batch, training_batch, validation_batch

@@ -31,7 +31,8 @@ from slm.data.textfiles import read_texts
 from slm.eval.breakdown import bits_per_byte_ci95
 from slm.eval.params import Dataset, EvaluateParams
 from slm.eval.perplexity import perplexity, summarize_losses, token_losses
-from slm.model.gpt import GPT, cross_entropy
+from slm.model.gpt import GPT
+from slm.model.loss import cross_entropy
 from slm.results.eval import DatasetMetrics, EvalScope
 from slm.tokenizer.bins import bin_dtype
 from slm.tokenizer.encode import make_encoder

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from slm.core.progress import Progress
 from slm.model.gpt import GPT
-from slm.model.layers import IGNORE_INDEX
+from slm.model.loss import IGNORE_INDEX
 from slm.results.eval import PairScore
 from slm.tokenizer.tokenizer import encode
 from storygrammar.minimal_pairs import PHENOMENA, Pair, pairs

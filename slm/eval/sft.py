@@ -16,7 +16,7 @@ from slm.generate.batch import generate
 from slm.generate.markdown import escape
 from slm.generate.params import DEFAULTS, SampleParams
 from slm.model.gpt import GPT
-from slm.model.layers import IGNORE_INDEX
+from slm.model.loss import IGNORE_INDEX
 from slm.sft.conversations import Conversation, Turn, render
 from slm.tokenizer.tokenizer import decode, encode, end_of_text_id
 

@@ -35,7 +35,6 @@ from typing import Any
 
 import safetensors.torch
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -44,7 +43,6 @@ from slm.core.config import validate
 from slm.core.errors import UserError
 from slm.core.files import atomic_write, read_json, write_json
 from slm.model.layers import (
-    IGNORE_INDEX,
     MLP,
     KVCache,
     Linear,
@@ -52,11 +50,11 @@ from slm.model.layers import (
     attend,
     attention_mask,
     linear,
-    linear_cross_entropy,
     norm,
     rotary_angles,
     rotate,
 )
+from slm.model.loss import linear_cross_entropy
 from slm.model.params import ModelConfig, ModelParams
 
 # GPT-2's standard deviation of initial weights.
@@ -301,16 +299,6 @@ class _SkipInit(TorchFunctionMode):
     ) -> Any:
         is_init = getattr(func, "__module__", None) == "torch.nn.init"
         return None if is_init else func(*args, **kwargs or {})
-
-
-def cross_entropy(logits: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
-    """Return the negative log-likelihood in nats of `targets` (B, T) under `logits` (B, T, V).
-
-    Targets equal to IGNORE_INDEX do not count. `reduction` is "mean", "sum" or "none", which gives (B · T,).
-    """
-    return F.cross_entropy(
-        logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE_INDEX, reduction=reduction
-    )
 
 
 def count_params(model: nn.Module) -> int:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from slm.core.errors import UserError
 from slm.data.documents import is_validation
-from slm.model.layers import IGNORE_INDEX
+from slm.model.loss import IGNORE_INDEX
 from slm.sft.conversations import Conversation, Turn, read_conversations, segments
 from slm.sft.params import SFTRun
 from slm.tokenizer.tokenizer import encode, end_of_text_id

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from slm.core.errors import UserError
-from slm.model.layers import IGNORE_INDEX
+from slm.model.loss import IGNORE_INDEX
 from slm.train.distributed import shard
 from slm.train.params import MAX_CHUNKS, TrainParams, n_chunks
 

@@ -16,7 +16,7 @@ from slm.core.errors import UserError
 from slm.core.progress import Progress
 from slm.model.device import autocast, pick_dtype, setup_torch
 from slm.model.gpt import count_params, meta_gpt, save_model
-from slm.model.layers import MAX_LOGITS
+from slm.model.loss import MAX_LOGITS
 from slm.model.params import ModelParams
 from slm.results.train import TrainMetrics, TrainPoint, TrainSummary, ValidationPoint
 from slm.train.checkpoints import Checkpointer, RunInputs

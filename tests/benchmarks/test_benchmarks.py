@@ -35,8 +35,9 @@ from benchmarks.train_throughput import MODELS, flops_per_token, new_state
 from slm.core.errors import UserError, run_command
 from slm.core.files import append_line
 from slm.generate.batch import generate
-from slm.model.gpt import count_params, cross_entropy, new_gpt
+from slm.model.gpt import count_params, new_gpt
 from slm.model.huggingface import to_weights
+from slm.model.loss import cross_entropy
 from slm.tokenizer.tokenizer import END_OF_TEXT
 from slm.train.data import Batch
 from slm.train.params import learning_rate

@@ -20,7 +20,8 @@ from slm.eval.breakdown import bits_per_byte_ci95
 from slm.eval.datasets import count_words, evaluate_dataset, evaluate_last_words, running_text
 from slm.eval.params import EvaluateParams
 from slm.eval.perplexity import token_losses
-from slm.model.gpt import cross_entropy, new_gpt
+from slm.model.gpt import new_gpt
+from slm.model.loss import cross_entropy
 from slm.tokenizer.tokenizer import END_OF_TEXT, encode, train_bpe
 from tests.hub import commit_of, serve
 from tests.project import ROOT

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from slm.model import layers
-from slm.model.gpt import GPT, count_params, cross_entropy, new_gpt
-from slm.model.layers import IGNORE_INDEX
+from slm.model import loss as loss_module
+from slm.model.gpt import GPT, count_params, new_gpt
+from slm.model.loss import IGNORE_INDEX, cross_entropy
 from slm.model.params import ModelConfig
 from tests.tiny import model_params, shaken
 
@@ -143,7 +143,7 @@ def test_chunked_loss_and_gradients_match_plain_ones(monkeypatch, dtype):
 
     expected = loss_and_gradients()
     # 5 of the 24 positions at a time.
-    monkeypatch.setattr(layers, "MAX_LOGITS", 5 * VOCAB)
+    monkeypatch.setattr(loss_module, "MAX_LOGITS", 5 * VOCAB)
     tolerance = 1e-6 if dtype == torch.float32 else 2e-2
     for a, b in zip(loss_and_gradients(), expected, strict=True):
         torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
@@ -155,7 +155,7 @@ def test_chunked_loss_per_token_matches_plain_one(monkeypatch):
     targets = targets[:, -4:]
     with torch.no_grad():
         expected = cross_entropy(model(ids, last=4), targets, "none").view_as(targets)
-        monkeypatch.setattr(layers, "MAX_LOGITS", 5 * VOCAB)
+        monkeypatch.setattr(loss_module, "MAX_LOGITS", 5 * VOCAB)
         torch.testing.assert_close(model.loss(ids, targets, "none"), expected)
         torch.testing.assert_close(model.loss(ids, targets), expected.sum())
 

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from slm.model.gpt import RopeGPT, count_params, cross_entropy, new_gpt
+from slm.model.gpt import RopeGPT, count_params, new_gpt
 from slm.model.layers import norm, rotary_angles, rotate
+from slm.model.loss import cross_entropy
 from tests.tiny import model_params, shaken
 
 VOCAB = 11

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from slm.core.errors import UserError
 from slm.eval.sft import answer_loss, answer_turns, converse, sampling_params
 from slm.model.gpt import new_gpt
-from slm.model.layers import IGNORE_INDEX
+from slm.model.loss import IGNORE_INDEX
 from slm.sft.conversations import Turn, render
 from slm.sft.data import SFTBatches, load_batches, to_rows
 from slm.sft.params import SFTParams, SFTRun, Task

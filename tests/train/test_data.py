@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slm.model.layers import IGNORE_INDEX
+from slm.model.loss import IGNORE_INDEX
 from slm.train.data import (
     gpu_batch,
     tokens_to_gpu,
